@@ -1,0 +1,44 @@
+# What one does here. `make help` lists it.
+#
+# Every target makes .venv first if a lock has changed since (scripts/setup); nothing else needs to be installed but Python 3.11.
+
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test check soak bench migrate fmt
+
+help: ## Say what can be done here
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make .venv from the locks (every other target does it by itself)
+	@scripts/setup
+
+run: setup ## Start the whole gateway here, with a mail drop behind it, in observe mode
+	@exec $(BIN)/gatepost run
+
+demo: setup ## Send a few messages to the gateway that `make run` started and show what became of them
+	@$(BIN)/python -m scripts.demo
+
+test: setup ## Run all everyday tests (two at a time, some minutes)
+	$(BIN)/pytest -n 2 --dist loadfile
+
+check: setup ## Run the static checks: style, types, layers, sizes, docs, templates
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/check_sizes.py
+	$(BIN)/python scripts/check_docs.py
+	$(BIN)/python scripts/check_templates.py
+
+soak: setup ## Load the gateway for a long time, with faults, and look for leaks and losses
+	$(BIN)/pytest tests/soak -m soak --timeout 0
+
+bench: setup ## Measure speed against what mail servers cost
+	$(BIN)/python -m bench
+
+migrate: setup ## Bring the database to the newest schema
+	@$(BIN)/gatepost migrate
+
+fmt: setup ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""Measuring Gatepost and its peers: load, sink, corpus, meter, peers, and the run of all of it (`python -m bench`)."""

@@ -1,0 +1,1 @@
+"""Gatepost: an email security gateway that an operator who knows his network administers."""

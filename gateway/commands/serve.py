@@ -1,0 +1,179 @@
+"""`gatepost run` and the processes that it is made of."""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+
+import click
+
+from gateway import log
+from gateway.commands.migrate import prepare
+from gateway.commands.output import fail
+from gateway.masterkey import load_master_key
+from gateway.relay import processes
+from gateway.relay.admission import Admission
+from gateway.relay.current import NoPolicy
+from gateway.relay.processes import Role
+from gateway.relay.sockets import Bound, bind
+from gateway.settings import Settings, load_settings
+from gateway.store.database import DatabaseAway
+
+
+def _checked_settings() -> Settings:
+    settings = load_settings()
+    log.configure(settings.log_level)
+    if not settings.master_key.exists():
+        fail(f"GATEPOST_MASTER_KEY_FILE: {settings.master_key} is not there; run `gatepost migrate` first")
+    load_master_key(settings.master_key)
+    return settings
+
+
+def _process(name: str, work: Callable[[Settings], None]) -> None:
+    """Run one process in the foreground, as a service manager wants it."""
+    settings = _checked_settings()
+    log.configure(settings.log_level, name)
+    log.info("process.started")
+    try:
+        work(settings)
+    except NoPolicy as error:
+        fail(str(error))
+    log.info("process.stopped")
+
+
+@click.command()
+def run() -> None:
+    """Start everything: SMTP workers, delivery, schedule, web and the built-in mail drop.
+
+    Prepares the data directory, keys and database first, so it works in an empty folder. Ends on Ctrl-C, finishing what is open.
+    """
+    settings = load_settings()
+    log.configure(settings.log_level)
+    _prepare(settings)
+    listeners = _bind_listeners(settings)
+    web_socket = bind("GATEPOST_WEB_BIND", settings.web_bind, 1)
+    drop_socket = bind("GATEPOST_DROP_BIND", settings.drop_bind, 1)
+    roles = [
+        *smtp_roles(settings, listeners),
+        Role("deliver", functools.partial(_deliver, settings)),
+        Role("schedule", functools.partial(_schedule, settings)),
+        Role("web", functools.partial(_web, settings, web_socket)),
+        Role("drop", functools.partial(_drop, settings, drop_socket)),
+    ]
+    import webui.app  # noqa: F401 (imported before the forks, so that the pages of code are shared)
+
+    greeting = functools.partial(_greet, settings, [*listeners, web_socket, drop_socket])
+    sys.exit(processes.supervise(roles, log_level=settings.log_level, on_started=greeting))
+
+
+def _prepare(settings: Settings) -> None:
+    """Migrate where that can be done; while the database is away the last good policy may do."""
+    try:
+        prepare(settings)
+    except DatabaseAway as error:
+        if not settings.policy_file.exists():
+            fail(f"the database cannot be used ({error}) and there is no last good policy to go on with")
+        log.warning("database.away", error=str(error))
+
+
+def _bind_listeners(settings: Settings) -> list[Bound]:
+    return [bind(f"GATEPOST_LISTENERS ({one.kind})", one.address, settings.workers) for one in settings.listeners]
+
+
+def smtp_roles(settings: Settings, listeners: Sequence[Bound]) -> list[Role]:
+    """Return the role of each SMTP worker; they share one table of limits."""
+    from gateway.relay import smtp_worker
+
+    admission = Admission(settings.workers)
+    return [
+        Role(f"smtp-{number + 1}", functools.partial(smtp_worker.run, settings, number, listeners, admission))
+        for number in range(settings.workers)
+    ]
+
+
+def _greet(settings: Settings, bound: Sequence[Bound]) -> None:
+    """Say in a few lines what listens where and what to do next."""
+    *smtp, web_socket, drop_socket = bound
+    lines = ["Gatepost is running."]
+    for setting, one in zip(settings.listeners, smtp, strict=True):
+        lines.append(f"  SMTP {setting.kind:9} {one.address}")
+    lines += [
+        f"  Web            http://{web_socket.address}/",
+        f"  Mail drop      {drop_socket.address}, Maildir {settings.drop}",
+        f"  Data           {settings.data_dir}",
+        "Next: `make demo` sends thirty messages; `gatepost messages` shows what came of them; `gatepost policy export` the policy.",
+    ]
+    click.echo("\n".join(lines))
+    sys.stdout.flush()
+
+
+def _deliver(settings: Settings) -> None:
+    from gateway.relay import deliver_worker
+
+    deliver_worker.run(settings)
+
+
+def _schedule(settings: Settings) -> None:
+    from gateway.relay import schedule_worker
+
+    schedule_worker.run(settings)
+
+
+def _web(settings: Settings, bound: Bound) -> None:
+    from gateway.commands import web_server
+
+    web_server.run(settings, bound.sockets[0])
+
+
+def _drop(settings: Settings, bound: Bound) -> None:
+    from gateway.relay import drop as mail_drop
+    from gateway.relay.stopping import run_loop
+
+    run_loop(mail_drop.serve(settings.drop, bound.sockets[0]), settings.loop)
+
+
+@click.command()
+def smtp() -> None:
+    """Run the SMTP workers alone (GATEPOST_WORKERS of them on the same ports)."""
+    settings = _checked_settings()
+    listeners = _bind_listeners(settings)
+    roles = smtp_roles(settings, listeners)
+    sys.exit(processes.supervise(roles, log_level=settings.log_level))
+
+
+@click.command()
+def deliver() -> None:
+    """Run the queue: later attempts, notifications, and what dead processes left."""
+    _process("deliver", _deliver)
+
+
+@click.command()
+def schedule() -> None:
+    """Run the scheduled work: retention, held mail, expiry. Leased, so once in a cluster."""
+    _process("schedule", _schedule)
+
+
+@click.command()
+@click.option("--surface", type=click.Choice(["admin"]), default="admin", show_default=True, help="Which surface to serve.")
+def web(surface: str) -> None:
+    """Run the web process: health, metrics and the read-only pages."""
+    del surface  # There is one so far.
+
+    def work(settings: Settings) -> None:
+        _web(settings, bind("GATEPOST_WEB_BIND", settings.web_bind, 1))
+
+    _process("web", work)
+
+
+@click.command()
+def drop() -> None:
+    """Run the built-in mail drop: an SMTP server that files everything into a Maildir."""
+
+    def work(settings: Settings) -> None:
+        _drop(settings, bind("GATEPOST_DROP_BIND", settings.drop_bind, 1))
+
+    settings = load_settings()
+    log.configure(settings.log_level, "drop")
+    work(settings)
+
+

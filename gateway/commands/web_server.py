@@ -1,0 +1,42 @@
+"""Serve the web application with uvicorn on a socket that is bound already."""
+
+import socket
+import threading
+
+import uvicorn
+
+from gateway import metrics
+from gateway.settings import Settings
+from gateway.store.database import Database
+from webui.app import create_app
+
+SNAPSHOT_SECONDS = 1.0
+
+
+def run(settings: Settings, listening: socket.socket) -> None:
+    """Serve until SIGTERM."""
+    database = Database(settings.url, data_dir=settings.data_dir)
+    config = uvicorn.Config(
+        create_app(settings, database),
+        loop="uvloop" if settings.loop == "uvloop" else "asyncio",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=15,
+        limit_concurrency=200,
+    )
+    ended = threading.Event()
+    beat = threading.Thread(target=_write_snapshots, args=(settings, ended), daemon=True)
+    beat.start()
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        ended.set()
+        database.close()
+
+
+def _write_snapshots(settings: Settings, ended: threading.Event) -> None:
+    while not ended.wait(SNAPSHOT_SECONDS):
+        metrics.write_snapshot(settings.run_dir, "web")

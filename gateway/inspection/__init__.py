@@ -1,0 +1,1 @@
+"""The facts of one message: policy-independent, bounded, serialisable."""

@@ -1,0 +1,173 @@
+"""Header fields as spans into the received bytes (RFC 5322 section 2.2), and how one field is read and written.
+
+The scanner points, it does not copy: forwarded mail is changed by `splice`. It takes what real mail has and names
+what is wrong by closed codes (`DEFECTS`); it knows no field by name and decodes no encoded words.
+"""
+
+import re
+from itertools import islice
+
+from msgspec import Struct
+
+from gateway.mail.errors import Malformed
+
+MAX_FIELDS = 10_000  # later fields of one header are not listed
+MAX_LINE = 998  # octets without CRLF, RFC 5322 section 2.1.1
+FOLD_AT = 78  # characters without CRLF, RFC 5322 section 2.1.1
+MAX_BLANKS = 60  # longest run of blanks that `fold` writes: a line must not consist of blanks (RFC 5322 section 3.2.2)
+
+DEFECTS = (
+    "no_body",  # no empty line after the header
+    "header_too_long",  # fields beyond the limit are not listed
+    "too_many_fields",
+    "not_a_field",  # a line without a colon or with an impossible name; skipped
+    "mbox_line",  # the first line is a mailbox file's "From " line; skipped
+    "leading_continuation",  # the header begins with a continuation line; skipped
+    "space_before_colon",  # obsolete syntax, RFC 5322 section 4.5
+    "blank_continuation",  # a line of blanks alone, which some readers take for the end of the header
+)
+
+# Well-formed fields, one after the other. A continuation line needs something other than blanks.
+_FIELD = re.compile(rb"([!-9;-~]++):([^\r]*+(?:\r\n[ \t]++[^\r]++)*+)\r\n")
+_FIELD_END = re.compile(rb"\r\n(?![ \t])|\Z")
+_NAME = re.compile(rb"[!-9;-~]++")
+_BLANK_LINE = re.compile(rb"\r\n[ \t]++(?=\r\n|\Z)")
+_WORD = re.compile(r"([ \t]*+)([^ \t]++)")
+_UNFIT = re.compile(r"[\r\n\0]")
+
+
+class FieldSpan(Struct, frozen=True, gc=False):
+    """Where one field lies, in octets: from its name to after its last CRLF; the value begins after the colon."""
+
+    name: str  # as written
+    start: int
+    end: int
+    value_start: int
+
+
+def scan_header(raw: bytes, max_bytes: int) -> tuple[tuple[FieldSpan, ...], int, tuple[str, ...]]:
+    """Find the fields of a message with CRLF line ends.
+
+    Returns their spans in order, the offset of the body (after the empty line; the length of `raw` without one), and
+    the defects. At most the first `max_bytes` octets of the header and 10,000 fields are listed.
+    """
+    header_end, body_start = _header_end(raw)
+    defects = [] if body_start > header_end else ["no_body"]
+    limit = header_end
+    if header_end > max_bytes:
+        defects.append("header_too_long")
+        limit = max(0, raw.rfind(b"\r\n", 0, max_bytes) + 2)
+    spans: list[FieldSpan] = []
+    append = spans.append
+    at = 0
+    for field in islice(_FIELD.finditer(raw, 0, limit), MAX_FIELDS):
+        start, end = field.span()
+        if start != at:
+            break
+        name = field[1]
+        append(FieldSpan(name.decode(), start, end, start + len(name) + 1))
+        at = end
+    if at != limit:
+        spans = _scan_odd(raw, limit, defects)
+    return tuple(spans), body_start, tuple(defects)
+
+
+def _header_end(raw: bytes) -> tuple[int, int]:
+    """Return the offsets after the last field and of the body."""
+    if raw.startswith(b"\r\n"):
+        return 0, 2
+    at = raw.find(b"\r\n\r\n")
+    return (at + 2, at + 4) if at >= 0 else (len(raw), len(raw))
+
+
+def _scan_odd(raw: bytes, limit: int, defects: list[str]) -> list[FieldSpan]:
+    """Scan a header that is not well formed, field by field, and add what is wrong to `defects`."""
+    spans: list[FieldSpan] = []
+    found: set[str] = set()
+    at = 0
+    for field_end in islice(_FIELD_END.finditer(raw, 0, limit), MAX_FIELDS):
+        end = field_end.end()
+        if end > at:
+            span, defect = _read_field(raw, at, end)
+            if span is not None:
+                spans.append(span)
+            if defect:
+                found.add(defect)
+        at = end
+    if at < limit:
+        found.add("too_many_fields")
+    if _BLANK_LINE.search(raw, 0, limit):
+        found.add("blank_continuation")
+    defects += [code for code in DEFECTS if code in found]
+    return spans
+
+
+def _read_field(raw: bytes, start: int, end: int) -> tuple[FieldSpan | None, str]:
+    if raw[start : start + 1] in (b" ", b"\t"):
+        return None, "leading_continuation"
+    if start == 0 and raw.startswith((b"From ", b">From ")):
+        return None, "mbox_line"
+    line_end = raw.find(b"\r\n", start, end)
+    colon = raw.find(b":", start, end if line_end < 0 else line_end)
+    name = _NAME.match(raw, start, max(colon, start))
+    if name is None or raw[name.end() : colon].strip(b" \t"):
+        return None, "not_a_field"
+    defect = "" if name.end() == colon else "space_before_colon"
+    return FieldSpan(name[0].decode(), start, end, colon + 1), defect
+
+
+def unfold(raw_value: bytes) -> str:
+    """Return a field's value as one line of text, without blanks around it.
+
+    `raw_value` is what follows the colon, with line ends. UTF-8, else Latin-1: for matching and display, not to be
+    written back. Encoded words stay as they are.
+    """
+    value = raw_value.strip(b" \t\r\n")
+    if b"\n" in value:
+        # RFC 5322 section 2.2.3: unfolding removes the CRLF and keeps the blank after it.
+        value = value.replace(b"\r\n", b"")
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def fold(name: str, value: str) -> bytes:
+    """Write one field with its CRLF: lines of at most 78 characters where blanks allow it, of 998 octets always.
+
+    `value` is unfolded text, written in UTF-8. `unfold` gives it back, but that a word of more than 900 octets is
+    broken by a blank, and runs of more than 60 blanks are shortened. Raises Malformed for an impossible name and for
+    CR, LF or NUL.
+    """
+    if not _NAME.fullmatch(encoded := name.encode("utf-8", "replace")):
+        raise Malformed("not a field name")
+    if _UNFIT.search(value):
+        raise Malformed("a field value has no CR, LF or NUL")
+    text = value.strip(" \t")
+    if len(encoded) + 2 + len(text) <= FOLD_AT:
+        return b"%b: %b\r\n" % (encoded, text.encode("utf-8", "replace"))
+    return b"\r\n".join(_fold_lines(encoded + b":", text)) + b"\r\n"
+
+
+def _fold_lines(line: bytes, text: str) -> list[bytes]:
+    lines: list[bytes] = []
+    is_first = True
+    for blanks, word in _WORD.findall(text):
+        piece = (blanks[:MAX_BLANKS] or " ").encode() + word.encode("utf-8", "replace")
+        if not is_first and len(line) + len(piece) > FOLD_AT:
+            lines.append(line)
+            line = b""
+        line += piece
+        is_first = False
+        while len(line) > MAX_LINE:
+            cut = _character_start(line, MAX_LINE - MAX_BLANKS)
+            lines.append(line[:cut])
+            line = b" " + line[cut:]
+    return [*lines, line]
+
+
+def _character_start(line: bytes, at: int) -> int:
+    """Return the nearest offset at or before `at` where a UTF-8 character begins."""
+    while line[at] & 0xC0 == 0x80:
+        at -= 1
+    return at

@@ -1,0 +1,34 @@
+"""The policy of a first start: one example domain, any recipient, everything to the built-in mail drop, in observe mode.
+
+It lets mail flow and shows what a stricter policy would do, and blocks nothing but relaying, unknown recipients, protocol errors
+and limits.
+"""
+
+from gateway.policy.document import Document
+from gateway.settings import split_address
+
+EXAMPLE_DOMAIN = "corp.example"
+COMMENT = "Starter policy: corp.example, any recipient, to the built-in mail drop, observe mode"
+
+
+def starter(drop_address: str) -> Document:
+    """Return the starter policy with the mail drop at `drop_address` (ADDRESS:PORT) as next hop of our domains."""
+    host, port = split_address(drop_address)
+    return Document.model_validate(
+        {
+            "company": "Corp (example)",
+            "observe": True,
+            "domains": {EXAMPLE_DOMAIN: {"any_recipient": True}},
+            "routes": {"drop": {"hops": [{"host": host, "port": port}], "tls": "never"}},
+            "inbound_route": "drop",
+            "outbound_route": "drop",
+            "internal_networks": ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
+            "internal_names": ["corp.local"],
+            "filters": {
+                "loop": {"mode": "enforce"},
+                "own_domain": {"mode": "enforce"},
+                "business_only": {"mode": "enforce"},
+                "header_hygiene": {"mode": "enforce"},
+            },
+        }
+    )

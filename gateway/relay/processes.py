@@ -1,0 +1,152 @@
+"""The parent of `gatepost run` and `gatepost smtp`: forks each process, restarts what dies, ends all of them together.
+
+It has no thread and no event loop, so that a fork is safe, and does nothing with mail. Modules are imported and frozen out of the
+garbage collector before the first fork: the children share those pages.
+"""
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from gateway import log, metrics
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 10.0
+HEALTHY_SECONDS = 30.0  # Whoever lived so long is restarted without delay.
+STOP_SECONDS = 40.0  # More than the longest drain; after that SIGKILL.
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
+
+
+class Role(Struct, frozen=True):
+    """One process: its name, and what it does until SIGTERM."""
+
+    name: str
+    run: Callable[[], None]
+
+
+class _Child:
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        self.pid = 0
+        self.started_at = 0.0
+        self.pause = FIRST_PAUSE_SECONDS
+        self.start_at = 0.0  # monotonic: not before
+
+
+def supervise(roles: Sequence[Role], *, log_level: str, on_started: Callable[[], None] | None = None) -> int:
+    """Run all roles until SIGTERM or SIGINT; return the exit status (0 after an orderly end)."""
+    gc.collect()
+    gc.freeze()
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    children = [_Child(role) for role in roles]
+    for child in children:
+        _start(child, log_level)
+    if on_started is not None:
+        on_started()
+    while True:
+        received = signal.sigtimedwait(WATCHED, _wait_seconds(children))
+        if received is not None and received.si_signo != signal.SIGCHLD:
+            break
+        _reap(children)
+        for child in children:
+            if child.pid == 0 and time.monotonic() >= child.start_at:
+                _start(child, log_level)
+    return _stop(children)
+
+
+def _wait_seconds(children: Sequence[_Child]) -> float:
+    """Until the next restart is due, at most a second: a lost SIGCHLD is noticed soon anyway."""
+    waits = [child.start_at - time.monotonic() for child in children if child.pid == 0]
+    return max(0.0, min([1.0, *waits]))
+
+
+def _start(child: _Child, log_level: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _be_child(child.role, log_level, parent)
+    child.pid = pid
+    child.started_at = time.monotonic()
+
+
+def _be_child(role: Role, log_level: str, parent: int) -> None:
+    """Never returns: the child ends here, without the parent's clean-up."""
+    status = 1
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() == parent:  # else the parent died before the prctl
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+            log.configure(log_level, role.name)
+            metrics.reset()
+            log.info("process.started", pid=os.getpid())
+            role.run()
+            log.info("process.stopped", pid=os.getpid())
+            status = 0
+    except KeyboardInterrupt:
+        status = 0
+    except BaseException as error:  # border: whatever it was, it is logged and the parent restarts the process
+        log.error("process.failed", error=f"{type(error).__name__}: {error}", where=_where(error))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+
+
+def _reap(children: Sequence[_Child]) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        for child in children:
+            if child.pid == pid:
+                _note_death(child, status)
+
+
+def _note_death(child: _Child, status: int) -> None:
+    lived = time.monotonic() - child.started_at
+    child.pause = FIRST_PAUSE_SECONDS if lived > HEALTHY_SECONDS else min(child.pause * 2, LONGEST_PAUSE_SECONDS)
+    child.start_at = time.monotonic() + child.pause
+    log.error("process.died", name=child.role.name, pid=child.pid, status=os.waitstatus_to_exitcode(status), again_in_seconds=child.pause)
+    child.pid = 0
+
+
+def _stop(children: Sequence[_Child]) -> int:
+    """End in the order given (listeners first), so that what has been accepted can still be delivered."""
+    alive = {child.pid: child for child in children if child.pid}
+    for pid in alive:
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while alive and time.monotonic() < deadline:
+        signal.sigtimedwait({signal.SIGCHLD}, 0.2)
+        alive = {pid: child for pid, child in alive.items() if not _has_ended(pid)}
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return 1 if alive else 0
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True

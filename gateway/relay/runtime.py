@@ -1,0 +1,116 @@
+"""What every process that takes or delivers mail is made of: database, policy in force, spool, importer, segments, figures.
+
+Made after the fork, in the process that uses it. `start` before mail, `stop` in the reverse order, so that what was accepted is
+imported and what was settled is saved.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from gateway import log, metrics
+from gateway.masterkey import load_master_key, purpose_key
+from gateway.relay.current import CurrentPolicy
+from gateway.relay.importer import LEASE_SECONDS, Importer
+from gateway.relay.segments import SegmentKeeper
+from gateway.settings import Settings
+from gateway.spool import Spool, new_owner
+from gateway.spool.journal import Journal
+from gateway.store import queue
+from gateway.store.database import Database, DatabaseAway
+
+MIB = 1 << 20
+SNAPSHOT_SECONDS = 1.0
+
+
+class Runtime:
+    """The parts of one process, by role (`smtp-1`, `deliver`)."""
+
+    def __init__(self, settings: Settings, role: str, *, adopts: bool = False, saves_policy: bool = False) -> None:
+        self.settings = settings
+        self.role = role
+        self.owner = new_owner(role)
+        self.database = Database(settings.url, data_dir=settings.data_dir)
+        self.master_key = load_master_key(settings.master_key)
+        self.current = CurrentPolicy(
+            self.database,
+            settings.policy_file,
+            hop_key=purpose_key(self.master_key, "hop"),
+            hostname=settings.own_name,
+            saves=saves_policy,
+        )
+        self.spool = Spool(
+            settings.spool,
+            self.owner,
+            min_free=settings.min_free_mb * MIB,
+            reserve=settings.reserve_mb * MIB,
+        )
+        journal = Journal(settings.spool / self.owner)
+        self.importer = Importer(self.database, self.owner, journal, max_unimported=settings.max_unimported)
+        self.keeper = SegmentKeeper(self.spool, self.database, self.importer, root=settings.spool, adopts=adopts)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Load the policy and begin the background work. Raises NoPolicy."""
+        self.current.start()
+        self._watch_figures()
+        self.run(self.current.follow())
+        self.run(self.importer.run())
+        self.run(self.keeper.run())
+        self.run(self._renew_leases())
+        self.run(write_snapshots(self.settings.run_dir, self.role))
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something until `stop`; if it ends by an error the process ends, and its parent restarts it."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(_end_process_on_failure)
+        self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """End the background work, import what is left and close everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.importer.finish()
+        with contextlib.suppress(DatabaseAway):
+            await self.keeper.tidy()
+        await asyncio.get_running_loop().run_in_executor(None, self.spool.close)
+        with contextlib.suppress(DatabaseAway):
+            queue.release_owner(self.database, self.owner)
+        self.database.close()
+        metrics.write_snapshot(self.settings.run_dir, self.role)
+
+    async def _renew_leases(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 5)
+            until = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
+            with contextlib.suppress(DatabaseAway):
+                await loop.run_in_executor(None, lambda: queue.renew(self.database, self.owner, until))
+
+    def _watch_figures(self) -> None:
+        metrics.watch("policy_version", lambda: self.current.policy.version)
+        metrics.watch("ledger_revision", lambda: self.current.policy.revision)
+        metrics.watch("unimported", lambda: self.importer.unimported)
+        metrics.watch("database_away", lambda: float(self.current.is_database_away or self.importer.is_away))
+        metrics.watch("spool_bytes", lambda: self.spool.usage().bytes)
+        metrics.watch("spool_segments", lambda: self.spool.usage().segments)
+
+
+async def write_snapshots(folder: Path, role: str) -> None:
+    """Write this process's figures once a second, until cancelled: they are its sign of life as well."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await loop.run_in_executor(None, metrics.write_snapshot, folder, role)
+        await asyncio.sleep(SNAPSHOT_SECONDS)
+
+
+def _end_process_on_failure(task: "asyncio.Task[None]") -> None:
+    if task.cancelled() or task.exception() is None:
+        return
+    error = task.exception()
+    log.error("process.failed", error=f"{type(error).__name__}: {error}", task=task.get_name())
+    asyncio.get_running_loop().stop()

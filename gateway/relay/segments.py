@@ -1,0 +1,137 @@
+"""Keep the spool small and complete: unlink what is settled, copy out what waits long, take over what a dead process left.
+
+Order is everything here. A segment goes only when each of its records is known to the database, none is still needed, and the
+rows that say so would survive a power cut.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gateway import log
+from gateway.relay.importer import Importer
+from gateway.spool import Adopted, Spool, adopt
+from gateway.spool.journal import read_results, remove_results
+from gateway.store import messages, queue
+from gateway.store.database import Database, DatabaseAway
+from gateway.store.messages import ImportItem
+
+TIDY_SECONDS = 5.0
+ADOPT_SECONDS = 1.0
+COPY_AFTER_SECONDS = 600.0  # A closed segment that is still needed after so long has its waiting records copied out.
+COPY_BATCH = 50
+IMPORT_BATCH = 200
+
+
+class SegmentKeeper:
+    """Looks after the segments of one process: its own and, with `adopts`, those of dead owners."""
+
+    def __init__(self, spool: Spool, database: Database, importer: Importer, *, root: Path, owner: str, adopts: bool = False) -> None:
+        self._spool = spool
+        self._database = database
+        self._importer = importer
+        self._root = root
+        self._owner = owner
+        self._adopts = adopts
+        self._adopted: list[Adopted] = []
+        self._closed_at: dict[str, float] = {}
+        self.on_adopted: Callable[[], None] = lambda: None
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        loop = asyncio.get_running_loop()
+        tidy_at = 0.0
+        while True:
+            try:
+                if self._adopts:
+                    await loop.run_in_executor(None, self.adopt_dead)
+                if time.monotonic() >= tidy_at:
+                    tidy_at = time.monotonic() + TIDY_SECONDS
+                    await self.tidy()
+            except DatabaseAway:
+                pass  # Nothing is unlinked while nobody can say what is settled.
+            except OSError as error:
+                log.error("spool.failed", error=str(error))
+            await asyncio.sleep(ADOPT_SECONDS)
+
+    async def tidy(self) -> None:
+        """Unlink every closed segment that nobody needs; copy waiting records out of old ones."""
+        loop = asyncio.get_running_loop()
+        self._spool.roll_if_due()
+        own = self._spool.rolled_segments()
+        now = time.monotonic()
+        for segment in own:
+            self._closed_at.setdefault(segment, now)
+        # Asked before the database is: what is imported after this line is not in `needed` and must not be missed.
+        unimported = self._importer.unimported_segments()
+        candidates = [segment for segment in own if segment not in unimported]
+        needed = await loop.run_in_executor(None, self._still_needed, candidates)
+        for segment in candidates:
+            if segment not in needed:
+                self._spool.unlink(segment)
+                self._closed_at.pop(segment, None)
+            elif now - self._closed_at[segment] > COPY_AFTER_SECONDS:
+                await self._copy_out(segment)
+        await loop.run_in_executor(None, self._tidy_adopted)
+
+    def _still_needed(self, segments: Sequence[str]) -> set[str]:
+        if not segments:
+            return set()
+        needed = queue.unsettled_segments(self._database, segments)
+        if len(needed) < len(set(segments)):
+            # The rows that say "settled" must be on disk before the bytes go.
+            self._database.make_durable()
+        return needed
+
+    async def _copy_out(self, segment: str) -> None:
+        """Give the few that wait long a new place, so that the old segment can go."""
+        loop = asyncio.get_running_loop()
+        places = await loop.run_in_executor(None, queue.waiting_locations, self._database, segment)
+        for at in range(0, len(places), COPY_BATCH):
+            moved = await self._spool.copy_out(places[at : at + COPY_BATCH])
+            # Durable in the new place before the row names it; the old copy goes with the segment, later.
+            await loop.run_in_executor(None, queue.relocate, self._database, moved)
+        log.info("spool.copied", segment=segment, records=len(places))
+
+    # -- dead owners
+
+    def adopt_dead(self) -> None:
+        """Take over the segments and leases of every owner whose lock is free."""
+        for adopted in adopt(self._root):
+            count = self._import(adopted)
+            queue.release_owner(self._database, adopted.owner)
+            self._adopted.append(adopted)
+            log.info("spool.adopted", owner=adopted.owner, records=count)
+            self.on_adopted()
+
+    def _import(self, adopted: Adopted) -> int:
+        """Import every record again; what the database knows already is left as it is, results written beside the records count."""
+        count = 0
+        batch: list[ImportItem] = []
+        for location, accepted in adopted.records():
+            # Under the dead owner's name: releasing it afterwards makes all of them due at once.
+            batch.append(ImportItem(accepted, location, (), adopted.owner, accepted.accepted_at))
+            if len(batch) >= IMPORT_BATCH:
+                count += messages.import_batch(self._database, batch)
+                batch = []
+        count += messages.import_batch(self._database, batch) if batch else 0
+        folder = self._root / adopted.owner
+        results = read_results(folder)
+        if results:
+            queue.settle(self._database, results, owner=adopted.owner)
+            remove_results(folder)
+        for damage in adopted.damaged:
+            log.error("spool.damaged", owner=adopted.owner, what=str(damage))
+        return count
+
+    def _tidy_adopted(self) -> None:
+        for adopted in list(self._adopted):
+            segments = adopted.segments()
+            needed = self._still_needed(segments)
+            for segment in segments:
+                if segment not in needed:
+                    adopted.unlink(segment)
+            if not adopted.segments():
+                adopted.done()
+                self._adopted.remove(adopted)

@@ -1,0 +1,343 @@
+"""The one thread of a process that writes to its spool.
+
+It takes all that waits, writes it as one batch with one fdatasync, and wakes each event loop once: wake-ups are what an
+append costs. It outlives every failure of a batch; if it ends, whoever waits is told.
+"""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from enum import Enum
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from zlib import crc32
+
+from gateway import log, metrics
+from gateway.accepted import Location
+from gateway.spool.errors import SpoolFailed, SpoolFull
+from gateway.spool.folder import Folder
+from gateway.spool.record import HEADER_SIZE, write_header
+from gateway.spool.room import Room
+from gateway.spool.segment import Segment
+
+MAX_BATCH_RECORDS = 200
+MAX_BATCH_BYTES = 32 * 1024 * 1024
+LINGER_SECONDS = 0.002  # one fdatasync of a quick disk: waiting longer than it saves would only add latency
+
+Outcome = list[Location] | Exception
+Answer = asyncio.Future[list[Location]]
+
+
+class Unwritten:
+    """A record on its way to the disk: the head as MessagePack, the pieces of the message, none of them empty.
+
+    `check` is the CRC-32 of head and message where it is known already; otherwise the thread computes it.
+    """
+
+    __slots__ = ("body_size", "check", "head_size", "length", "pieces")
+
+    def __init__(
+        self, head_size: int, pieces: list[bytes | memoryview], body_size: int, check: int | None = None
+    ) -> None:
+        self.head_size = head_size
+        self.pieces = pieces
+        self.body_size = body_size
+        self.check = check
+        self.length = HEADER_SIZE + head_size + body_size
+
+
+class Request:
+    """Records that one caller wants written, all or none, and the future by which he learns where they lie."""
+
+    __slots__ = ("future", "linger", "loop", "records", "reserve", "size")
+
+    def __init__(
+        self,
+        records: list[Unwritten],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        linger: bool = False,
+        reserve: bool = False,
+    ) -> None:
+        self.records = records
+        self.size = sum(record.length for record in records)
+        self.loop = loop
+        self.future: Answer = loop.create_future()
+        self.linger = linger
+        self.reserve = reserve
+
+
+class Roll:
+    """The wish that the current segment be closed; whoever has one may wait for it."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.future: Answer = loop.create_future()
+
+
+class Sign(Enum):
+    """What the thread tells itself or is told without anybody waiting: the segment is old; nothing comes any more."""
+
+    OLD = "old"
+    END = "end"
+
+
+class Writer:
+    """Appends to the segments of `folder`. `rolled` maps closed segments to their sizes; everybody may read it."""
+
+    def __init__(
+        self, folder: Folder, room: Room, *, segment_bytes: int, roll_seconds: float, sync: Callable[[int], None]
+    ) -> None:
+        self.rolled: dict[str, int] = {}
+        self.records = 0
+        self.batches = 0
+        self.failures = 0
+        self.last_batch = 0
+        self.last_flush_ms = 0.0
+        if folder.marker is None:
+            raise ValueError("a folder without its marker is read, never written")
+        self._folder = folder
+        self._marker = folder.marker
+        self._room = room
+        self._segment_bytes = segment_bytes
+        self._roll_seconds = roll_seconds
+        self._sync = sync
+        self._segment: Segment | None = None
+        self._roll_at = 0.0
+        self._number = 0
+        self._queue: SimpleQueue[Request | Roll | Sign] = SimpleQueue()
+        self._carried: Request | Roll | Sign | None = None
+        self._batch: list[Request] = []
+        self._asked = 0
+        self._answered = 0
+        self._is_open = True
+        self._gate = Lock()
+        # A daemon: a process that dies without closing its spool must not hang on it; what it answered is on disk.
+        self._thread = Thread(target=self._run, name="spool", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        return self._asked - self._answered
+
+    @property
+    def current(self) -> tuple[str, int] | None:
+        """Name and size of the segment that is being written."""
+        segment = self._segment
+        return (segment.name, segment.size) if segment else None
+
+    def put(self, item: Request | Roll | Sign) -> None:
+        """Hand something to the thread. Raises SpoolFailed after its end, and in a forked child, which has no thread."""
+        with self._gate:
+            if not self._is_open or not self._folder.is_ours:
+                raise SpoolFailed("the spool is closed")
+            self._is_open = item is not Sign.END
+            self._asked += isinstance(item, Request)
+            self._queue.put(item)
+
+    def close(self) -> None:
+        """Write all that waits, roll, and end the thread. A second call does nothing."""
+        try:
+            self.put(Sign.END)
+        except SpoolFailed:
+            return
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._survive(self._step):
+                pass
+        finally:
+            with self._gate:
+                self._is_open = False
+            self._fail_what_waits()
+
+    def _survive(self, step: Callable[[], bool]) -> bool:
+        """Do a step; when it raises what nobody foresaw, fail those who wait for it, report, and go on."""
+        try:
+            return step()
+        except Exception as error:
+            self.failures += 1
+            log.error("spool.failed", owner=self._folder.owner, error=repr(error), trace=traceback.format_exc())
+            self._answer([(request, _copy_of(error)) for request in self._batch])
+            return True
+
+    def _step(self) -> bool:
+        """Do what comes next; False after the last wish."""
+        item = self._next()
+        if isinstance(item, Request):
+            self._batch = [item]
+            self._collect(self._batch)
+            self._flush(self._batch)
+            return True
+        self._roll()
+        if isinstance(item, Roll):
+            _tell([(item, [])])
+        return item is not Sign.END
+
+    def _next(self) -> Request | Roll | Sign:
+        """Wait for work, or for the segment to become old."""
+        if self._carried:
+            item, self._carried = self._carried, None
+            return item
+        if self._segment is None:
+            return self._queue.get()
+        try:
+            return self._queue.get(timeout=max(0.0, self._roll_at - time.monotonic()))
+        except Empty:
+            return Sign.OLD
+
+    def _collect(self, batch: list[Request]) -> None:
+        """Add to the first request of `batch` all that waits behind it, up to the limits.
+
+        While the newest of them says that another message is about to end, wait a little for it.
+        """
+        count, size = len(batch[0].records), batch[0].size
+        until = 0.0
+        while count < MAX_BATCH_RECORDS and size < MAX_BATCH_BYTES:
+            try:
+                if batch[-1].linger and self._queue.empty():
+                    until = until or time.monotonic() + LINGER_SECONDS
+                    item = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+                else:
+                    item = self._queue.get_nowait()
+            except Empty:
+                break
+            if not isinstance(item, Request) or size + item.size > MAX_BATCH_BYTES:
+                self._carried = item
+                break
+            batch.append(item)
+            count += len(item.records)
+            size += item.size
+
+    def _flush(self, batch: list[Request]) -> None:
+        """Write a batch and tell everybody what became of it."""
+        outcomes: list[tuple[Request, Outcome]] = []
+        wanted = self._with_room(batch, outcomes)
+        try:
+            if wanted:
+                outcomes.extend(zip(wanted, self._write(wanted), strict=True))
+        except (SpoolFull, SpoolFailed) as error:
+            self.failures += 1
+            log.error("spool.failed", owner=self._folder.owner, error=str(error), messages=len(wanted))
+            outcomes.extend((request, _copy_of(error)) for request in wanted)
+        finally:
+            if self._segment and self._segment.is_abandoned:
+                self._roll()
+        self._answer(outcomes)
+
+    def _answer(self, outcomes: list[tuple[Request, Outcome]]) -> None:
+        self._batch = []
+        self._answered += len(outcomes)
+        _tell(outcomes)
+
+    def _with_room(self, batch: list[Request], outcomes: list[tuple[Request, Outcome]]) -> list[Request]:
+        """Return the requests for which there is room; the others have their outcome already."""
+        wanted: list[Request] = []
+        size = 0
+        for request in batch:
+            if self._room.allows(size + request.size, reserve=request.reserve):
+                wanted.append(request)
+                size += request.size
+            else:
+                outcomes.append((request, SpoolFull("the spool's disk is too full")))
+        return wanted
+
+    def _write(self, batch: list[Request]) -> list[list[Location]]:
+        """Append the batch to one segment, durable, and return where each request's records lie."""
+        started = time.monotonic()
+        length = sum(request.size for request in batch)
+        segment = self._segment_for(length)
+        buffers: list[bytes | memoryview] = []
+        places: list[list[Location]] = []
+        offset = segment.size
+        for request in batch:
+            locations = []
+            for record in request.records:
+                buffers.append(self._header(record))
+                buffers.extend(record.pieces)
+                locations.append(Location(segment.name, offset, record.length))
+                offset += record.length
+            places.append(locations)
+        try:
+            segment.append(buffers, length)
+        except SpoolFull:
+            self._room.forget()
+            raise
+        self._room.spend(length)
+        metrics.count("spool_flushes")
+        self.batches += 1
+        self.last_batch = sum(map(len, places))
+        self.records += self.last_batch
+        self.last_flush_ms = (time.monotonic() - started) * 1000
+        return places
+
+    def _header(self, record: Unwritten) -> bytes:
+        check = record.check
+        if check is None:
+            check = 0
+            for piece in record.pieces:
+                check = crc32(piece, check)
+        return write_header(self._marker, record.head_size, record.body_size, check)
+
+    def _segment_for(self, length: int) -> Segment:
+        """Return the segment that takes `length` octets more: the current one, or a new one when it is full or old."""
+        current = self._segment
+        if current and current.size:
+            is_full = current.size + length > self._segment_bytes
+            if is_full or time.monotonic() >= self._roll_at:
+                self._roll()
+        if self._segment is None:
+            self._number += 1
+            self._segment = Segment(self._folder, self._number, self._sync)
+            self._roll_at = time.monotonic() + self._roll_seconds
+        return self._segment
+
+    def _roll(self) -> None:
+        segment, self._segment = self._segment, None
+        if segment is None:
+            return
+        if segment.is_abandoned:
+            log.error("spool.failed", error="a segment is abandoned", segment=segment.name, octets=segment.size)
+        if segment.size:
+            self.rolled[segment.name] = segment.size
+        segment.close()
+
+    def _fail_what_waits(self) -> None:
+        """Nothing comes after the end of the thread: whoever still waits must not wait for ever."""
+        left: list[Request | Roll | Sign] = [*self._batch]
+        if self._carried:
+            left.append(self._carried)
+        while not self._queue.empty():
+            left.append(self._queue.get_nowait())
+        _tell([(item, SpoolFailed("the spool is closed")) for item in left if not isinstance(item, Sign)])
+
+
+def _copy_of(error: Exception) -> Exception:
+    """Return the failure for one of several who wait: raised in several tasks, one object would collect all their frames."""
+    return SpoolFull(*error.args) if isinstance(error, SpoolFull) else SpoolFailed(str(error) or type(error).__name__)
+
+
+def _tell(outcomes: Sequence[tuple[Request | Roll, Outcome]]) -> None:
+    """Set all futures of an event loop in one call within it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Answer, Outcome]]] = {}
+    for asked, outcome in outcomes:
+        by_loop.setdefault(asked.loop, []).append((asked.future, outcome))
+    for loop, theirs in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle, theirs)
+        except RuntimeError:  # the loop is closed: nobody waits, and recovery imports what is on disk
+            log.warning("spool.failed", error="the event loop ended before its answers", messages=len(theirs))
+
+
+def _settle(outcomes: list[tuple[Answer, Outcome]]) -> None:
+    for future, outcome in outcomes:
+        if future.done():  # cancelled: the record may be on disk all the same, and is imported from there one day
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

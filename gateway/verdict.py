@@ -1,0 +1,305 @@
+"""The words of a judgement: questions and answers, findings, actions, verdicts, and `decide`.
+
+Values only. Filters make findings of facts and answers; `decide` makes verdicts of the findings, whatever their order.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from math import fsum
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.inspection.facts import Facts
+from gateway.mail.address import Address
+from gateway.mail.envelope import Direction, Envelope, Session
+from gateway.mail.reply import Reply
+
+
+class Kind(StrEnum):
+    """What sort of objection a filter raises; what a key class or a pass opens is a list of these."""
+
+    PROTOCOL = "protocol"
+    MALWARE = "malware"
+    AUTHENTICITY = "authenticity"
+    REPUTATION = "reputation"
+    BUSINESS = "business"
+    ATTACHMENT = "attachment"
+    CONTENT = "content"
+    CONDUCT = "conduct"
+    LEAK = "leak"
+
+
+class Action(StrEnum):
+    """What is done with a message, from mild to severe; the worst wins."""
+
+    DELIVER = "deliver"
+    QUARANTINE = "quarantine"
+    HOLD_FOR_SENDER = "hold_for_sender"
+    RETURN = "return"
+    REDIRECT = "redirect"
+    DISCARD = "discard"
+    DEFER = "defer"
+    REJECT = "reject"
+
+    @property
+    def severity(self) -> int:
+        return SEVERITY[self]
+
+
+SEVERITY = {action: rank for rank, action in enumerate(Action)}
+
+
+class Mode(StrEnum):
+    """How far one filter or rule is switched on."""
+
+    OFF = "off"
+    SHADOW = "shadow"
+    ENFORCE = "enforce"
+
+
+class Unknown(Struct, frozen=True, tag="unknown"):
+    """No answer, and why. Never the same as an empty answer."""
+
+    why: str
+
+
+class DnsQuestion(Struct, frozen=True, tag_field="question", tag="dns"):
+    name: str
+    type: str
+
+
+class SentMessageQuestion(Struct, frozen=True, tag_field="question", tag="sent_message"):
+    """Did we send a message with one of these Message-IDs? Answered by the store with the ids that we did send."""
+
+    message_ids: tuple[str, ...]
+
+
+Question = DnsQuestion | SentMessageQuestion
+Answer = tuple[str, ...] | Unknown
+Answers = dict[Question, Answer]
+
+
+class Case(Struct, frozen=True):
+    """What one judgement sees."""
+
+    session: Session
+    envelope: Envelope
+    facts: Facts
+    now: datetime
+
+    def towards(self, direction: Direction) -> tuple[Address, ...]:
+        """Return the recipients of one direction, in the envelope's order."""
+        return tuple([one.address for one in self.envelope.recipients if one.direction is direction])
+
+    def only(self, addresses: tuple[Address, ...]) -> tuple[Address, ...] | None:
+        """Return `addresses` as a finding's `recipients`: None when they are all recipients of the message."""
+        return None if len(addresses) == len(self.envelope.recipients) else addresses
+
+
+class RemoveFields(Struct, frozen=True, tag="remove_fields"):
+    """Take fields out of the header by their position in `Facts.fields`."""
+
+    indexes: tuple[int, ...]
+
+
+class ReplaceField(Struct, frozen=True, tag="replace_field"):
+    """Put another value in place of one field, by its position in `Facts.fields`. `value` is unfolded text."""
+
+    index: int
+    value: str
+
+
+class AddField(Struct, frozen=True, tag="add_field"):
+    """Put a field on top of the header. `value` is unfolded text."""
+
+    name: str
+    value: str
+
+
+Transform = RemoveFields | ReplaceField | AddField
+
+
+class Finding(Struct, frozen=True):
+    """What one filter saw. `recipients` limits it to some recipients (None: all); `exempts` lists kinds that it opens.
+
+    `filter`, `kind` and `shadow` are stamped by `judge.judge`. `entry` names the ledger row that the finding rests on.
+    """
+
+    code: str
+    detail: str
+    action: Action = Action.DELIVER
+    score: float = 0.0
+    exempts: tuple[Kind, ...] = ()
+    transforms: tuple[Transform, ...] = ()
+    route: str = ""
+    part: str = ""
+    recipients: tuple[Address, ...] | None = None
+    category: str = ""  # the public words of a refusal: a key of `mail.reply.REFUSALS`
+    entry: str = ""
+    filter: str = ""
+    kind: Kind = Kind.PROTOCOL
+    floor: bool = False
+    shadow: bool = False
+
+    @property
+    def reason(self) -> str:
+        """The stable name of what was seen: filter and code."""
+        return f"{self.filter}:{self.code}"
+
+
+class Verdict(Struct, frozen=True):
+    """What happens to a group of recipients, and the finding that decided (`reason`, "" for a plain delivery).
+
+    `category` names the public words of a refusal. `would` is what would have happened but for observe mode or shadow,
+    and `would_reason` the finding that would have decided; equal to `action` and `reason` otherwise.
+    """
+
+    recipients: tuple[Address, ...]
+    action: Action
+    reason: str = ""
+    detail: str = ""
+    reply: Reply | None = None
+    score: float = 0.0
+    transforms: tuple[Transform, ...] = ()
+    exempted: tuple[str, ...] = ()
+    route: str = ""
+    would: Action = Action.DELIVER
+    policy_version: int = 0
+    ledger_revision: int = 0
+    category: str = ""
+    would_reason: str = ""
+
+
+class Change(Struct, frozen=True):
+    """A header line before and after, for the trace. None: it was not there."""
+
+    recipients: tuple[Address, ...]
+    before: str | None
+    after: str | None
+
+
+class Trace(Struct, frozen=True):
+    """Everything that was decided about one message, and why. Stored as MessagePack; fields are only added."""
+
+    id: str
+    ref: str
+    case: Case
+    answers: tuple[tuple[Question, Answer], ...]
+    findings: tuple[Finding, ...]
+    verdicts: tuple[Verdict, ...]
+    changes: tuple[Change, ...] = ()
+    off: tuple[str, ...] = ()  # filters that did not run, because the policy has them off
+    timings_ms: dict[str, float] = {}
+    schema: int = 1
+
+
+NONE_WAIVED: frozenset[str] = frozenset()
+
+
+def decide(
+    findings: Sequence[Finding],
+    case: Case,
+    *,
+    observe: bool = False,
+    waived: Mapping[Address, frozenset[str]] | None = None,
+    policy_version: int = 0,
+    ledger_revision: int = 0,
+) -> tuple[Verdict, ...]:
+    """Return one verdict for each group of recipients with the same outcome, in the envelope's order.
+
+    Passes exempt kinds of findings and `waived` exempts single reasons of a recipient; the safety floor is never
+    exempted. Then the worst action wins. `observe` is the whole gateway's observe mode. The verdicts' `reply` is left
+    to the caller.
+    """
+    meant = _recipients_meant(findings)
+    outcomes: dict[tuple[bool, tuple[int, ...], frozenset[str]], Verdict] = {}
+    groups: dict[Verdict, list[Address]] = {}
+    for recipient in case.envelope.recipients:
+        address = recipient.address
+        returned = recipient.direction is Direction.RETURNED
+        key = (returned, meant.get(address, ()), waived.get(address, NONE_WAIVED) if waived else NONE_WAIVED)
+        outcome = outcomes.get(key)
+        if outcome is None:
+            concerning = [one for number, one in enumerate(findings) if one.recipients is None or number in key[1]]
+            if returned:
+                concerning = [one for one in concerning if _still_judges(one)]
+            outcome = outcomes[key] = _outcome(concerning, observe, key[2], policy_version, ledger_revision)
+        groups.setdefault(outcome, []).append(address)
+    return tuple([replace(outcome, recipients=tuple(addresses)) for outcome, addresses in groups.items()])
+
+
+def _recipients_meant(findings: Sequence[Finding]) -> dict[Address, tuple[int, ...]]:
+    """Return the positions of the findings that are limited to some recipients, by recipient."""
+    meant: dict[Address, tuple[int, ...]] = {}
+    for number, finding in enumerate(findings):
+        for address in finding.recipients or ():
+            meant[address] = (*meant.get(address, ()), number)
+    return meant
+
+
+def _still_judges(finding: Finding) -> bool:
+    """Mail back from the second scanner was judged before it went there; only a loop can have begun since."""
+    return finding.floor and finding.kind is Kind.PROTOCOL
+
+
+def _counts(finding: Finding, observe: bool) -> bool:
+    """Observe mode blocks nothing but protocol errors, and loops are such: a looping message must end in every mode."""
+    return not finding.shadow and (not observe or finding.kind is Kind.PROTOCOL)
+
+
+def _outcome(
+    findings: list[Finding], observe: bool, waived: frozenset[str], policy_version: int, ledger_revision: int
+) -> Verdict:
+    counting = [one for one in findings if _counts(one, observe)]
+    kept, exempted = _exempt(counting, waived)
+    decisive = _worst(kept)
+    would = decisive if len(counting) == len(findings) else _worst(_exempt(findings, waived)[0])
+    changing = sorted([one for one in kept if one.transforms or one.route], key=_by_filter)
+    return Verdict(
+        recipients=(),
+        action=decisive.action if decisive else Action.DELIVER,
+        reason=decisive.reason if decisive else "",
+        detail=decisive.detail if decisive else "",
+        score=fsum([one.score for one in kept]) if kept else 0.0,
+        transforms=tuple([transform for one in changing for transform in one.transforms]),
+        exempted=exempted,
+        route=next((one.route for one in changing if one.route), ""),
+        would=would.action if would else Action.DELIVER,
+        policy_version=policy_version,
+        ledger_revision=ledger_revision,
+        category=decisive.category if decisive else "",
+        would_reason=would.reason if would else "",
+    )
+
+
+def _by_filter(finding: Finding) -> str:
+    return finding.filter
+
+
+def _exempt(findings: list[Finding], waived: frozenset[str]) -> tuple[list[Finding], tuple[str, ...]]:
+    """Return the findings that stand, and the reasons of those that a pass or a waiver opened."""
+    opened = {kind for one in findings for kind in one.exempts}
+    if not opened and not waived:
+        return findings, ()
+    kept: list[Finding] = []
+    reasons: set[str] = set()
+    for one in findings:
+        if one.floor or not (one.kind in opened or one.reason in waived):
+            kept.append(one)
+        elif one.action is not Action.DELIVER or one.transforms or one.score:
+            reasons.add(one.reason)
+    return kept, tuple(sorted(reasons))
+
+
+def _worst(findings: list[Finding]) -> Finding | None:
+    """Return the finding that decides, None when none objects. Equally bad ones are told apart without their order."""
+    objecting = [one for one in findings if one.action is not Action.DELIVER]
+    if len(objecting) < 2:
+        return objecting[0] if objecting else None
+    return min(objecting, key=_rank)
+
+
+def _rank(one: Finding) -> tuple[int, bool, str, str, str, str]:
+    return -one.action.severity, not one.floor, one.filter, one.code, one.detail, one.category

@@ -1,0 +1,70 @@
+"""Killed under load with a next hop that fails: nothing acknowledged is lost, altered or sent again for nothing.
+
+Small samples for every day; tests/soak has the long ones.
+"""
+
+import time
+
+import pytest
+
+from tests.faults.conftest import MakeProduct
+from tests.faults.crash import Account, Ordeal
+from tests.faults.hop import NextHop
+from tests.faults.product import Product, wait_until
+from tests.faults.sender import Load
+
+KILLS = 3
+
+
+def assert_sound(account: Account, product: Product) -> None:
+    assert account.accepted_count() > 20
+    assert account.problems() == []
+    wait_until(lambda: not product.rows.open_count(), 60, f"the end of every delivery: {product.rows.states()}")
+
+
+def test_without_faults_everything_arrives_exactly_once(product: Product, hop: NextHop) -> None:
+    with Load(product.port, seed=1, most=150) as load:
+        load.wait()
+    account = Account(load.sent, hop.receptions)
+    wait_until(lambda: not account.missing(), 30, "the last delivery")
+    assert_sound(account, product)
+    assert account.accepted_count() == 150
+    assert account.repeats() == 0
+
+
+def test_killing_single_processes_loses_nothing(product: Product, hop: NextHop) -> None:
+    ordeal = Ordeal(product, hop, seed=2, everything=0.0)
+    assert_sound(ordeal.run(KILLS), product)
+
+
+def test_killing_everything_at_once_loses_nothing(product: Product, hop: NextHop) -> None:
+    ordeal = Ordeal(product, hop, seed=3, everything=1.0)
+    assert_sound(ordeal.run(KILLS), product)
+
+
+def test_a_recipient_whom_the_next_hop_refuses_is_held_and_never_forgotten(product: Product, hop: NextHop) -> None:
+    ordeal = Ordeal(product, hop, seed=4, everything=0.5)
+    account = ordeal.run(KILLS, refused=("nobody",))
+    assert account.problems() == []
+    assert {recipient for _, recipient in account.held} == {"nobody@corp.example.com"}
+
+
+def test_a_stop_in_good_order_under_load_repeats_nothing(product: Product, hop: NextHop) -> None:
+    with Load(product.port, seed=5, pause=0.01) as load:
+        for _ in range(2):
+            before = len(load.accepted)
+            wait_until(lambda before=before: len(load.accepted) > before + 20, 30, "mail")
+            assert product.stop() == 0
+            product.start()
+        time.sleep(0.3)
+    account = Account(load.sent, hop.receptions)
+    wait_until(lambda: not account.missing(), 60, f"the last delivery: {account.missing()[:3]}")
+    assert_sound(account, product)
+    assert account.repeats() == 0
+
+
+@pytest.mark.parametrize("workers", [1])
+def test_one_worker_alone_comes_back_too(make_product: MakeProduct, hop: NextHop, workers: int) -> None:
+    product = make_product(workers=workers)
+    ordeal = Ordeal(product, hop, seed=6, everything=0.5)
+    assert_sound(ordeal.run(KILLS), product)
