@@ -15,7 +15,7 @@ setup: ## Make .venv from the locks (every other target does it by itself)
 run: setup ## Start the whole gateway here, with a mail drop behind it, in observe mode
 	@exec $(BIN)/gatepost run
 
-demo: setup ## Send a few messages to the gateway that `make run` started and show what became of them
+demo: setup ## Send thirty messages of all kinds and show what became of each
 	@$(BIN)/python -m scripts.demo
 
 test: setup ## Run all everyday tests (two at a time, some minutes)

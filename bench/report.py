@@ -41,7 +41,9 @@ def figure_rows(pairs):
     for server in servers:
         loads = dict.fromkeys(load for pair in pairs for load in pair.get(server, {}))
         for load in loads:
-            results = [pair[server][load] for pair in pairs if load in pair.get(server, {})]
+            results = [pair[server][load] for pair in pairs if "cpu_ms_per_msg" in pair.get(server, {}).get(load, {})]
+            if not results:
+                continue
             shown = median_result(results)
             flat = {**shown, **shown.get("latency_ms", {})}
             cells = " | ".join(str(flat.get(name, "")) for _, name in COLUMNS)

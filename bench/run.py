@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 
-from bench import corpus, history, machine, memory, profiled, report
+from bench import corpus, database, history, listener, machine, memory, profiled, report
 from bench.measure import measure
 from bench.peer_gatepost import Gatepost
 from bench.peer_postfix import Postfix
@@ -27,7 +27,8 @@ BENCH = PROJECT / "bench"
 SINK, CONTROL, GATEPOST, POSTFIX, RSPAMD = 2690, 2691, 2700, 2710, 2720  # and the few ports after each
 CONNECTIONS = 20
 SETTLE_SECONDS = 1.0  # Imports and queue files come after the reply; their CPU belongs to the message.
-WORKLOADS = ("small", "business", "5MB", "50MB")
+MAIL = ("small", "business", "5MB")
+WORKLOADS = (*MAIL, "50MB", "listener", "database")
 # Messages of one run. The business corpus holds its mix for multiples of 200.
 MESSAGES = {
     "gatepost": {"small": 3000, "business": 600, "5MB": 40},
@@ -97,7 +98,7 @@ class Bench:
     def warm_up(self, name, peer):
         """Send a few messages of each kind, unmeasured."""
         for workload in self.workloads:
-            if workload != "50MB":
+            if workload in MAIL:
                 self.measure(name, peer, workload, 40 if workload != "5MB" else 4)
 
     def measure(self, name, peer, workload, messages):
@@ -120,24 +121,35 @@ class Bench:
         try:
             self.warm_up("gatepost", gatepost)
             servers = [("gatepost", gatepost), *self.peers.items()]
-            for workload in self.workloads:
-                if workload == "50MB":
-                    added = memory.added_by_one(gatepost.pids, CONTROL, gatepost.port)
-                    found.setdefault("gatepost", {})[workload] = added
-                    continue
+            for workload in filter(MAIL.__contains__, self.workloads):
                 for name, peer in servers if number % 2 == 0 else reversed(servers):
                     result = self.measure(name, peer, workload, count_for(name, workload, self.args.scale))
                     found.setdefault(name, {})[workload] = result
                     say(number, name, workload, result)
+            if "50MB" in self.workloads:
+                added = memory.added_by_one(gatepost.pids, CONTROL, gatepost.port)
+                found.setdefault("gatepost", {})["50MB"] = added
         finally:
             gatepost.stop()
-        self.pairs.append(found)
+        self.pairs.append(found | self.alone(number, found))
+
+    def alone(self, number, found):
+        """Measure what needs no peer that is a mail server; returns the pair's figures with these added."""
+        ours = dict(found.get("gatepost", {}))
+        added = {}
+        if "listener" in self.workloads:
+            first = ("gatepost", "aiosmtpd")[number % 2]
+            both = listener.compare(self.work, int(6000 * self.args.scale), first)
+            ours["listener"], added["aiosmtpd"] = both["gatepost"], {"listener": both["aiosmtpd"]}
+        if "database" in self.workloads:
+            ours |= database.run(self.work)
+        return {**added, "gatepost": ours}
 
     def profile(self):
         """Return the most expensive functions of the SMTP workers, for each workload."""
         found = {}
         for workload in self.workloads:
-            if workload == "50MB":
+            if workload not in MAIL:
                 continue
             folder = self.work / f"profile-{workload}"
             shutil.rmtree(folder, ignore_errors=True)

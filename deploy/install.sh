@@ -15,6 +15,7 @@
 # back. A first installation starts nothing: the starter policy is not yours.
 set -euo pipefail
 PATH=/usr/sbin:/usr/bin:/sbin:/bin # the system's Python: the service's user cannot read one in somebody's home
+umask 022 # so that the service's user can read the releases; what is secret gets its own mode
 
 SOURCE=$(cd "$(dirname "$0")/.." && pwd)
 ROOT=
@@ -160,7 +161,7 @@ point_to() { # point_to RELEASE: in one step, so that no moment is without
 }
 
 as_service() { # as_service RELEASE PROGRAM ARGUMENTS: as the service's user with the service's settings
-    on_machine runuser -u gatepost -- env GATEPOST_CONFIG=/etc/gatepost/gatepost.toml \
+    on_machine runuser -u gatepost -- env GATEPOST_CONFIG=/etc/gatepost/gatepost.toml sh -c 'umask 077; exec "$@"' sh \
         "/opt/gatepost/releases/$1/bin/$2" "${@:3}"
 }
 
@@ -188,7 +189,7 @@ upgrade_from() { # upgrade_from RELEASE
     if ! as_service "$RELEASE" gatepost migrate; then
         as_service "$RELEASE" python - back "$copy" <"$SOURCE/deploy/copy_database.py"
         start_services "${running[@]}"
-        fail "migrating failed: the database is as it was, and release $1 goes on"
+        fail "migrating failed (see above); release $1 goes on"
     fi
     point_to "$RELEASE"
     start_services "${running[@]}"

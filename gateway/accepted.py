@@ -1,7 +1,7 @@
 """A message that became ours: the head of a spool record, and all that the database must learn of it.
 
-The record on disk is the commit, so everything that an import needs stands here; the bytes of the message follow it in the
-segment. One record for each group of recipients with the same outcome.
+The record on disk is the commit, so everything that an import needs stands here; the bytes of the message follow it
+in the segment. One record for each group of recipients with the same outcome.
 """
 
 from datetime import datetime
@@ -26,7 +26,7 @@ class State(StrEnum):
 
 
 class Location(Struct, frozen=True):
-    """Where a record lies: `OWNER/NUMBER.seg` below the spool's root, offset and length of the whole record in octets."""
+    """Where a record lies: `OWNER/NUMBER.seg` below the spool's root; offset and length of the record in octets."""
 
     segment: str
     offset: int

@@ -1,4 +1,4 @@
-"""Is each part well, and what is the one thing to do next? The same checks serve /health, the health page and `gatepost check`.
+"""Is each part well, and what is the one thing to do next? The checks of /health, its page and `gatepost check`.
 
 Reads the live processes' snapshots, the disk and the database; changes nothing.
 """
@@ -39,7 +39,13 @@ class Report(Struct, frozen=True):
 def report(settings: Settings, database: Database) -> Report:
     """Run every check; none of them raises."""
     shots = [shot for shot in metrics.read_snapshots(settings.run_dir) if _is_meant(shot)]
-    checks = [_processes(shots), _disk(settings), *_database(database, shots), *_importing(settings, shots), *_spools(shots)]
+    checks = [
+        _processes(shots),
+        _disk(settings),
+        *_database(database, shots),
+        *_importing(settings, shots),
+        *_spools(shots),
+    ]
     ordered = sorted(checks, key=lambda check: check.ok)
     return Report(all(check.ok for check in checks), tuple(ordered))
 
@@ -52,7 +58,12 @@ def _is_meant(shot: Snapshot) -> bool:
 def _processes(shots: list[Snapshot]) -> Check:
     late = [shot.process for shot in shots if time.time() - shot.at > STALE_SECONDS]
     if late:
-        return Check("processes", False, f"no sign of life from {', '.join(late)}", "Look at the log for process.died; restart the service.")
+        return Check(
+            "processes",
+            False,
+            f"no sign of life from {', '.join(late)}",
+            "Look at the log for process.died; restart the service.",
+        )
     if not any(shot.process.startswith("smtp") for shot in shots):
         return Check("processes", False, "no SMTP process runs", "Start `gatepost run` or `gatepost smtp`.")
     return Check("processes", True, f"{len(shots)} processes are alive: {', '.join(shot.process for shot in shots)}")
@@ -80,13 +91,20 @@ def _database(database: Database, shots: list[Snapshot]) -> Iterator[Check]:
         depth = queue.depth(database)
         version, _document = policies.load(database)
     except DatabaseAway as error:
-        yield Check("database", False, f"cannot be used: {error}", "Mail goes on until max_unimported; bring the database back.")
+        yield Check(
+            "database", False, f"cannot be used: {error}", "Mail goes on until max_unimported; bring the database back."
+        )
         return
     yield Check("database", True, f"policy {version}, ledger revision {now.ledger_revision}")
     yield _policy(shots, now.policy_version)
     oldest = depth.oldest_seconds
     if oldest > SLOW_QUEUE_SECONDS:
-        yield Check("queue", False, f"{depth.waiting} wait, the oldest for {oldest / 3600:.1f} h", "See `gatepost queue list`: the last reply says why.")
+        yield Check(
+            "queue",
+            False,
+            f"{depth.waiting} wait, the oldest for {oldest / 3600:.1f} h",
+            "See `gatepost queue list`: the last reply says why.",
+        )
     else:
         yield Check("queue", True, f"{depth.waiting} wait, {depth.held} are held")
 
@@ -106,7 +124,12 @@ def _policy(shots: list[Snapshot], published: int) -> Check:
 def _importing(settings: Settings, shots: list[Snapshot]) -> Iterator[Check]:
     waiting = sum(shot.gauges.get("unimported", 0) for shot in shots)
     if waiting > UNIMPORTED_SHARE * settings.max_unimported:
-        yield Check("imports", False, f"{waiting:.0f} messages wait for the database", "At max_unimported mail is answered 451; bring the database back.")
+        yield Check(
+            "imports",
+            False,
+            f"{waiting:.0f} messages wait for the database",
+            "At max_unimported mail is answered 451; bring the database back.",
+        )
     else:
         yield Check("imports", True, f"{waiting:.0f} messages wait for the database")
 

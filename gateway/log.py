@@ -1,10 +1,13 @@
-"""The log: one event a line, as JSON on standard error. Events come from a closed list, so that a reader can search for them.
+"""The log: one event a line, as JSON on standard error.
+
+Events come from a closed list, so that a reader can search for them.
 
 Each line has the time, the level, the event's name, the process and, where a message is meant, its reference.
 """
 
 import sys
 import threading
+from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -42,7 +45,7 @@ EVENTS: Final = frozenset(
         "spool.copied",
         "import.failed",
         "import.resumed",
-        "import.dropped",
+        "import.refused",
         "database.away",
         "database.back",
         "policy.loaded",
@@ -80,7 +83,7 @@ _ENCODE = msgspec.json.Encoder(enc_hook=str).encode
 _process = "gatepost"
 
 
-def _render(_logger: Any, level: str, event: dict[str, Any]) -> bytes:
+def _render(_logger: Any, level: str, event: MutableMapping[str, Any]) -> bytes:
     name = event.pop("event")
     if name not in EVENTS:
         raise ValueError(f"{name!r} is not an event of gateway.log.EVENTS")

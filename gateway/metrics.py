@@ -1,14 +1,13 @@
-"""Figures of the live processes: plain numbers in memory, written as a snapshot file once a second, rendered for Prometheus.
+"""Figures of the live processes: plain numbers in memory, written as a snapshot file once a second.
 
-A counter costs a dictionary update; nothing is shared between processes while mail flows. Whoever renders (the web process)
-reads the snapshots of all processes in the run directory. A process that restarts counts from 0 again, which Prometheus expects
-of a counter.
+A counter costs a dictionary update; nothing is shared between processes while mail flows. Whoever renders (the web
+process) reads the snapshots of all processes in the run directory. A process that restarts counts from 0 again, which
+Prometheus expects of a counter.
 """
 
 import bisect
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -71,7 +70,7 @@ class Snapshot(Struct):
 
 class _Figures:
     def __init__(self) -> None:
-        self.counters: dict[str, Counter[str]] = {name: Counter() for name in COUNTERS}
+        self.counters: dict[str, dict[str, float]] = {name: {} for name in COUNTERS}
         self.gauges: dict[str, float] = {}
         self.histograms: dict[str, list[float]] = {name: [0.0] * (len(BUCKETS) + 2) for name in HISTOGRAMS}
         self.started_at = time.time()
@@ -89,7 +88,8 @@ def reset() -> None:
 
 def count(name: str, label: str = "", amount: float = 1) -> None:
     """Add to a counter."""
-    _figures.counters[name][label] += amount
+    values = _figures.counters[name]
+    values[label] = values.get(label, 0.0) + amount
 
 
 def watch(name: str, read: Callable[[], float]) -> None:
@@ -182,5 +182,5 @@ def _cumulative(counts: list[float]) -> tuple[list[tuple[str, float]], float]:
 def render(snapshots: list[Snapshot]) -> bytes:
     """Return Prometheus' text form of all snapshots."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(snapshots))  # type: ignore[arg-type]
+    registry.register(_Collector(snapshots))
     return generate_latest(registry)

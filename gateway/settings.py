@@ -1,7 +1,9 @@
-"""Bootstrap settings: what a process must know before it can read the policy. Everything else is policy, in the database.
+"""Bootstrap settings: what a process must know before it can read the policy.
 
-Read from `GATEPOST_*` environment variables over a `gatepost.toml` (named by `GATEPOST_CONFIG`, else in the working directory or
-/etc/gatepost). A wrong setting stops the start and names itself.
+Everything else is policy, in the database.
+
+Read from `GATEPOST_*` environment variables over a `gatepost.toml` (named by `GATEPOST_CONFIG`, else in the working
+directory or /etc/gatepost). A wrong setting stops the start and names itself.
 """
 
 import os
@@ -75,7 +77,9 @@ class Settings(BaseSettings):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     nameservers: tuple[SocketAddress, ...] = Field((), description="Empty: the system's resolvers")
-    allow_local_mx: bool = Field(False, description="Let MX records lead to loopback addresses (tests, closed networks)")
+    allow_local_mx: bool = Field(
+        False, description="Let MX records lead to loopback addresses (tests, closed networks)"
+    )
     min_free_mb: int = Field(256, ge=1, description="Below this free disk space no mail is accepted")
     reserve_mb: int = Field(32, ge=0, description="The share of min_free_mb that settling and notices may use")
     max_unimported: int = Field(20_000, ge=10, description="Messages accepted while the database is away")
@@ -134,7 +138,7 @@ class Settings(BaseSettings):
 
 
 def config_file() -> Path | None:
-    """Return the settings file in force, or None; raise SettingsError when GATEPOST_CONFIG names one that is not there."""
+    """Return the settings file in force, or None; raise SettingsError when GATEPOST_CONFIG names a missing one."""
     named = os.environ.get("GATEPOST_CONFIG")
     if named:
         if not Path(named).is_file():
@@ -148,7 +152,9 @@ def _check_environment_names() -> None:
     known = {f"GATEPOST_{name.upper()}" for name in Settings.model_fields} | {"GATEPOST_CONFIG"}
     unknown = sorted(name for name in os.environ if name.startswith("GATEPOST_") and name not in known)
     if unknown:
-        raise SettingsError("\n".join(f"{name}: no such setting (settings: {', '.join(sorted(known))})" for name in unknown))
+        raise SettingsError(
+            "\n".join(f"{name}: no such setting (settings: {', '.join(sorted(known))})" for name in unknown)
+        )
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -214,19 +214,35 @@ def decide(
     to the caller.
     """
     meant = _recipients_meant(findings)
-    outcomes: dict[tuple[bool, tuple[int, ...], frozenset[str]], Verdict] = {}
-    groups: dict[Verdict, list[Address]] = {}
+    alike: dict[tuple[bool, tuple[int, ...], frozenset[str]], list[Address]] = {}
     for recipient in case.envelope.recipients:
         address = recipient.address
-        returned = recipient.direction is Direction.RETURNED
-        key = (returned, meant.get(address, ()), waived.get(address, NONE_WAIVED) if waived else NONE_WAIVED)
-        outcome = outcomes.get(key)
-        if outcome is None:
-            concerning = [one for number, one in enumerate(findings) if one.recipients is None or number in key[1]]
-            if returned:
-                concerning = [one for one in concerning if _still_judges(one)]
-            outcome = outcomes[key] = _outcome(concerning, observe, key[2], policy_version, ledger_revision)
-        groups.setdefault(outcome, []).append(address)
+        exempted = waived.get(address, NONE_WAIVED) if waived else NONE_WAIVED
+        key = (recipient.direction is Direction.RETURNED, meant.get(address, ()), exempted)
+        alike.setdefault(key, []).append(address)
+    verdicts: list[Verdict] = []
+    for (returned, numbers, exempted), addresses in alike.items():
+        concerning = [one for number, one in enumerate(findings) if one.recipients is None or number in numbers]
+        if returned:
+            concerning = [one for one in concerning if _still_judges(one)]
+        verdicts.append(
+            _verdict(
+                tuple(addresses),
+                concerning,
+                observe,
+                exempted,
+                policy_version=policy_version,
+                ledger_revision=ledger_revision,
+            )
+        )
+    return tuple(verdicts) if len(verdicts) < 2 else _merged(verdicts)
+
+
+def _merged(verdicts: list[Verdict]) -> tuple[Verdict, ...]:
+    """Return the verdicts with those of the same outcome made one."""
+    groups: dict[Verdict, list[Address]] = {}
+    for verdict in verdicts:
+        groups.setdefault(replace(verdict, recipients=()), []).extend(verdict.recipients)
     return tuple([replace(outcome, recipients=tuple(addresses)) for outcome, addresses in groups.items()])
 
 
@@ -249,8 +265,14 @@ def _counts(finding: Finding, observe: bool) -> bool:
     return not finding.shadow and (not observe or finding.kind is Kind.PROTOCOL)
 
 
-def _outcome(
-    findings: list[Finding], observe: bool, waived: frozenset[str], policy_version: int, ledger_revision: int
+def _verdict(
+    recipients: tuple[Address, ...],
+    findings: list[Finding],
+    observe: bool,
+    waived: frozenset[str],
+    *,
+    policy_version: int,
+    ledger_revision: int,
 ) -> Verdict:
     counting = [one for one in findings if _counts(one, observe)]
     kept, exempted = _exempt(counting, waived)
@@ -258,11 +280,11 @@ def _outcome(
     would = decisive if len(counting) == len(findings) else _worst(_exempt(findings, waived)[0])
     changing = sorted([one for one in kept if one.transforms or one.route], key=_by_filter)
     return Verdict(
-        recipients=(),
+        recipients=recipients,
         action=decisive.action if decisive else Action.DELIVER,
         reason=decisive.reason if decisive else "",
         detail=decisive.detail if decisive else "",
-        score=fsum([one.score for one in kept]) if kept else 0.0,
+        score=fsum([one.score for one in kept]),
         transforms=tuple([transform for one in changing for transform in one.transforms]),
         exempted=exempted,
         route=next((one.route for one in changing if one.route), ""),
@@ -280,7 +302,7 @@ def _by_filter(finding: Finding) -> str:
 
 def _exempt(findings: list[Finding], waived: frozenset[str]) -> tuple[list[Finding], tuple[str, ...]]:
     """Return the findings that stand, and the reasons of those that a pass or a waiver opened."""
-    opened = {kind for one in findings for kind in one.exempts}
+    opened = [kind for one in findings if one.exempts for kind in one.exempts]
     if not opened and not waived:
         return findings, ()
     kept: list[Finding] = []

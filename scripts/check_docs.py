@@ -27,8 +27,8 @@ PATH = re.compile(r"[\w./*-]+")
 SHELL_ENDS = {"|", "||", "&&", "&", ";", ">", ">>", "<"}
 SETTING = re.compile(r"\bGATEPOST_[A-Z_]+\b")
 NAMED_FILES = re.compile(r"[A-Za-z][\w-]*\.(?:md|toml|yaml|txt|service|target)")
-# Where documents name a file that an operator or a run makes, not one of the project's.
-MADE_ELSEWHERE = {"gatepost.toml"}
+# Not the project's: what an operator writes, and a lock format that is named because it is not used.
+MADE_ELSEWHERE = {"gatepost.toml", "policy.yaml", "pylock.toml"}
 
 
 def documents(root: Path) -> list[Path]:
@@ -119,10 +119,9 @@ def settings_names() -> frozenset[str]:
 @cache
 def program() -> click.Command:
     """Return the `gatepost` command with everything below it."""
-    from gateway.__main__ import main
+    from gateway.commands import cli
 
-    assert isinstance(main, click.Command)
-    return main
+    return cli
 
 
 def command_problem(command: click.Command, words: list[str]) -> str:

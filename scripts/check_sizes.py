@@ -1,4 +1,4 @@
-"""Check that functions and files stay small enough to be read, and that every file says what it is for.
+"""Check that functions and files stay small enough to be read, and that files and folders are what they should be.
 
 Looks at the product's own Python: gateway, webui, migrations. Prints one line for each finding and ends with 1 if
 there are any.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDERS = ("gateway", "webui", "migrations")
+PACKAGES = ("gateway", "webui")
 MAX_FUNCTION_LINES = 80
 USUAL_FUNCTION_LINES = 40
 USUAL_SHARE = 0.95  # so many of all functions have at most USUAL_FUNCTION_LINES
@@ -50,6 +51,13 @@ def file_problems(file: str, text: str, tree: ast.Module) -> Iterator[str]:
         yield f"{file}: does not open with a docstring"
 
 
+def package_problems(root: Path) -> Iterator[str]:
+    """Yield the folders that Python would import all the same, but that the check of layers would not see."""
+    for folder in sorted({file.parent for package in PACKAGES for file in (root / package).rglob("*.py")}):
+        if not (folder / "__init__.py").exists():
+            yield f"{folder.relative_to(root)}: has no __init__.py"
+
+
 def share_problem(found: list[Function]) -> Iterator[str]:
     """Yield a line if too many functions are long, naming the longest."""
     usual = sum(function.lines <= USUAL_FUNCTION_LINES for function in found)
@@ -76,7 +84,7 @@ def problems(root: Path) -> list[str]:
             if function.lines > MAX_FUNCTION_LINES
         ]
         every += own
-    return found + list(share_problem(every))
+    return [*found, *package_problems(root), *share_problem(every)]
 
 
 def main() -> int:

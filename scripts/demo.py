@@ -1,7 +1,7 @@
-"""`make demo`: publish a ready policy, send thirty varied messages through real SMTP, and print what became of each and why.
+"""`make demo`: publish a ready policy, send thirty varied messages, and print what became of each and why.
 
-Speaks to the gateway that `make run` has started; where none answers, one is started for as long as the demonstration takes.
-Ends with status 1 when an outcome is not the expected one.
+Speaks to the gateway that `make run` has started; where none answers, one is started for as long as the demonstration
+takes. Ends with status 1 when an outcome is not the expected one.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from gateway.policy.ledger import RecipientEntry, RelaySource, SendsAsUs
 from gateway.settings import Settings, load_settings, split_address
 from gateway.store import policies, recipients, relay_sources, sends_as_us, whitelist
 from gateway.store.database import Database
-from gateway.store.messages import find, message_deliveries
+from gateway.store.messages import find, outcomes
 from scripts.demo_messages import COMMENT, DemoMessage, ledger, messages, policy
 
 START_SECONDS = 60.0
@@ -103,7 +103,9 @@ def set_up(settings: Settings, database: Database) -> None:
 def in_force(settings: Settings, version: int) -> bool:
     """Whether every live SMTP worker says so in its figures."""
     fresh = time.time() - 5
-    shots = [shot for shot in metrics.read_snapshots(settings.run_dir) if shot.process.startswith("smtp") and shot.at > fresh]
+    shots = [
+        shot for shot in metrics.read_snapshots(settings.run_dir) if shot.process.startswith("smtp") and shot.at > fresh
+    ]
     return bool(shots) and all(shot.gauges.get("policy_version") == version for shot in shots)
 
 
@@ -119,7 +121,7 @@ def show(settings: Settings, database: Database) -> int:
         mark = " " if outcome == message.expected else "!"
         wrong += mark == "!"
         print(f"{mark}{number:2}  {message.title:42}  {outcome:16}  {why}")
-    print(f"\n{len(sent)} messages, {wrong} not as expected. Look closer: `gatepost messages`, `gatepost explain REFERENCE`,")
+    print(f"\n{len(sent)} messages, {wrong} not as expected. See `gatepost messages`, `gatepost explain REFERENCE`,")
     print(f"the web page http://{settings.web_bind}/, and the delivered mail in {settings.drop}.")
     return 1 if wrong else 0
 
@@ -160,7 +162,7 @@ def delivered(database: Database, reply: str) -> tuple[str, str]:
     deadline = time.monotonic() + DELIVERY_SECONDS
     while time.monotonic() < deadline:
         found = find(database, ref)
-        rows = message_deliveries(database, found[0].id) if found else []
+        rows = outcomes(database, found[0].id) if found else []
         if rows and all(row.state not in ("queued", "active") for row in rows):
             states = sorted({str(row.state) for row in rows})
             return ", ".join(states), f"{rows[0].last_reply} (ref {ref})"

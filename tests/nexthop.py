@@ -74,6 +74,10 @@ class NextHop:
         """Do `step` at `verb` when its line contains `when`, so many times."""
         self._rules.append((verb, when, [times], step))
 
+    def scripts(self, verb: str) -> bool:
+        """Say whether there is a rule left for a verb."""
+        return any(rule[0] == verb and rule[2][0] > 0 for rule in self._rules)
+
     def forget(self) -> None:
         """Drop all rules."""
         self._rules.clear()
@@ -201,6 +205,7 @@ class _Session:
         if not reply.startswith("220") or self.hop.tls is None:
             return
         if not self.hop.handshakes:
+            await self.reader.read(1)  # the client has begun
             self.writer.write(b"this is no handshake\r\n" * 20)
             await self.writer.drain()
             raise _Ended
@@ -222,7 +227,8 @@ class _Session:
         content = bytearray()
         while not (content.endswith(b"\r\n.\r\n") or content == b".\r\n"):
             content += await self.reader.readuntil(b"\n")
-            await self.answer("CONTENT", content.decode("latin-1"), "")
+            if self.hop.scripts("CONTENT"):
+                await self.answer("CONTENT", content.decode("latin-1"), "")
         raw = (b"\r\n" + bytes(content[:-3])).replace(b"\r\n.", b"\r\n")[2:]
         taken = Taken(self.number, self.in_tls, self.mail, self.rcpts, raw)
         self.mail, self.rcpts = "", []

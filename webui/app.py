@@ -1,7 +1,7 @@
 """The web process's application: health, metrics, and a read-only look at recent messages with their traces.
 
-There is no sign-in yet, so the pages with mail on them are answered only to a peer on this machine's loopback; health and metrics,
-which name no person, are answered to anybody who can reach the port.
+There is no sign-in yet, so the pages with mail on them are answered only to a peer on this machine's loopback; health
+and metrics, which name no person, are answered to anybody who can reach the port.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,8 @@ from webui.render import error_page
 
 HERE = Path(__file__).parent
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
@@ -60,7 +61,8 @@ async def _guard(request: Request, call_next: Next) -> Response:
     path = request.url.path
     if not path.startswith(OPEN_TO_ALL) and not is_local(request):
         response: Response = PlainTextResponse(
-            "This page is answered only on this machine until the console has sign-in. Use `gatepost messages` and `gatepost explain`.\n",
+            "This page is answered only on this machine until the console has sign-in.\n"
+            "Use `gatepost messages` and `gatepost explain`.\n",
             status_code=403,
         )
     else:
@@ -93,6 +95,6 @@ async def _database_away(request: Request, _error: Exception) -> Response:
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:
-    return error_page(request, 404, "There is nothing here", "The address may be cut short, or what was here is past its retention.")
-
-
+    return error_page(
+        request, 404, "There is nothing here", "The address may be cut short, or what was here is past its retention."
+    )

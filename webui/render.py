@@ -8,6 +8,8 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from gateway.mail.reference import reference
+
 TEMPLATES = Path(__file__).parent / "templates"
 # The pages' words for stored states (UX: the same six outcomes everywhere): chip, word, glyph.
 OUTCOMES = {
@@ -18,14 +20,14 @@ OUTCOMES = {
     "held": ("held", "Held", "‖"),
     "quarantine": ("held", "Held", "‖"),
     "hold_for_sender": ("held", "Held", "‖"),
-    "reject": ("refused", "Refused", "×"),
-    "failed": ("refused", "Failed", "×"),
+    "reject": ("refused", "Refused", "✗"),
+    "failed": ("refused", "Failed", "✗"),
     "defer": ("deferred", "Deferred", "…"),
     "return": ("returned", "Returned", "↩"),
     "redirect": ("returned", "Redirected", "↪"),
-    "discard": ("discarded", "Discarded", "–"),
-    "discarded": ("discarded", "Discarded", "–"),
-    "deleted": ("discarded", "Deleted", "–"),
+    "discard": ("discarded", "Discarded", "∅"),
+    "discarded": ("discarded", "Discarded", "∅"),
+    "deleted": ("discarded", "Deleted", "∅"),
 }
 
 
@@ -48,8 +50,10 @@ def outcome(state: str) -> tuple[str, str, str]:
     return OUTCOMES.get(state, ("off", state, "·"))
 
 
-ENVIRONMENT = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-ENVIRONMENT.filters.update(size=size, instant=instant, outcome=outcome)
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+ENVIRONMENT.filters.update(size=size, instant=instant, outcome=outcome, reference=reference)
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:

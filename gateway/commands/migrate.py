@@ -1,4 +1,4 @@
-"""`gatepost migrate`: bring the database to this release, make keys and folders, publish the starter policy into an empty one."""
+"""`gatepost migrate`: bring the database to this release, make keys and folders, publish a starter policy."""
 
 from datetime import UTC, datetime
 
@@ -19,7 +19,13 @@ Examples:
   gatepost migrate --to 0003       up or down to one revision
 """
 )
-@click.option("--to", "revision", default="head", show_default=True, help="Revision to go to, up or down; `base` removes all tables.")
+@click.option(
+    "--to",
+    "revision",
+    default="head",
+    show_default=True,
+    help="Revision to go to, up or down; `base` removes all tables.",
+)
 @json_option
 def migrate(revision: str, as_json: bool) -> None:
     """Bring the database to this release.
@@ -45,12 +51,20 @@ def prepare(settings: Settings, revision: str = "head") -> dict[str, object]:
     load_master_key(settings.master_key)
     database = Database(settings.url, data_dir=settings.data_dir)
     try:
-        schema.migrate(database, revision)
+        _go_to(database, revision)
         at = schema.current(database)
         version = publish_starter(settings, database) if schema.is_current(database) else 0
     finally:
         database.close()
     return {"revision": at, "policy_version": version}
+
+
+def _go_to(database: Database, revision: str) -> None:
+    """Go up to a revision, or down to one that has been passed."""
+    if revision == "head" or not schema.current(database) or revision > schema.current(database):
+        schema.upgrade(database, revision)
+    else:
+        schema.downgrade(database, revision)
 
 
 def publish_starter(settings: Settings, database: Database) -> int:

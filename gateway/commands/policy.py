@@ -95,9 +95,16 @@ def check(file: str) -> None:
 @json_option
 @with_database
 def publish(database: Database, file: str, comment: str, as_json: bool) -> None:
-    """Check FILE (YAML or JSON, - for standard input) and put it in force; effective in every worker within two seconds."""
+    """Check FILE (YAML or JSON, - for standard input) and put it in force, in every worker within two seconds."""
     document = read_document(file)
-    version = policies.publish(database, document, by=operator(), comment=comment or f"from {file}", now=datetime.now(UTC), check=check_document)
+    version = policies.publish(
+        database,
+        document,
+        by=operator(),
+        comment=comment or f"from {file}",
+        now=datetime.now(UTC),
+        check=check_document,
+    )
     _say_published(version, document, as_json)
 
 
@@ -156,5 +163,7 @@ def observe(database: Database, off: bool, as_json: bool) -> None:
     _number, document = policies.load(database)
     changed = document.model_copy(update={"observe": not off})
     comment = "Observe mode off" if off else "Observe mode on"
-    version = policies.publish(database, changed, by=operator(), comment=comment, now=datetime.now(UTC), check=check_document)
+    version = policies.publish(
+        database, changed, by=operator(), comment=comment, now=datetime.now(UTC), check=check_document
+    )
     _say_published(version, changed, as_json)

@@ -50,7 +50,9 @@ def entry_of(address: str, target: str = "") -> RecipientEntry:
 @with_database
 def add(database: Database, address: str, target: str, owner: str, reason: str, as_json: bool) -> None:
     """Make ADDRESS known (`*@DOMAIN`: everything in the domain that nobody else is)."""
-    entry = store.add(database, entry_of(address, target), by=operator(), now=datetime.now(UTC), owner=owner, reason=reason)
+    entry = store.add(
+        database, entry_of(address, target), by=operator(), now=datetime.now(UTC), owner=owner, reason=reason
+    )
     if as_json:
         emit_json(entry)
     else:
@@ -70,7 +72,14 @@ def list_(database: Database, search: str, as_json: bool) -> None:
     table(
         ("address", "goes to", "owner", "reason", "since", "id"),
         [
-            (f"{row.entry.local}@{row.entry.domain}", row.entry.target or "itself", row.owner, row.reason, row.created_at, row.entry.id)
+            (
+                f"{row.entry.local}@{row.entry.domain}",
+                row.entry.target or "itself",
+                row.owner,
+                row.reason,
+                row.created_at,
+                row.entry.id,
+            )
             for row in rows
         ],
         empty="No recipient is known by name (a domain with any_recipient takes all).",

@@ -29,7 +29,9 @@ def relay() -> None:
 @click.option("--owner", required=True, help="Who answers for the source.")
 @click.option("--purpose", required=True, help="What it sends.")
 @click.option("--kind", type=click.Choice(KINDS), default="server", show_default=True)
-@click.option("--domain", "domains", multiple=True, help="Sender domain it may use; repeat for several. Default: our domains.")
+@click.option(
+    "--domain", "domains", multiple=True, help="Sender domain it may use; repeat for several. Default: our domains."
+)
 @click.option("--any-sender", is_flag=True, help="Any sender domain: for a mail server that forwards.")
 @click.option("--max-per-hour", default=0, show_default=True, help="Messages an hour; 0: no limit.")
 @click.option("--until", type=UNTIL, help="End of the approval; an expired source counts as unlisted.")
@@ -49,7 +51,10 @@ def add(
     review: datetime | None,
     as_json: bool,
 ) -> None:
-    """Approve NETWORK, an address or a CIDR; effective within two seconds. The longest prefix that matches a peer decides."""
+    """Approve NETWORK, an address or a CIDR; effective within two seconds.
+
+    The longest prefix that matches a peer decides.
+    """
     entry = RelaySource("", network, owner, purpose, kind, domains, any_sender, max_per_hour, until, review)
     added = store.add(database, entry, by=operator(), now=datetime.now(UTC))
     if as_json:
@@ -103,5 +108,9 @@ def end(database: Database, id: str, comment: str) -> None:
 @with_database
 def renew(database: Database, id: str, until: datetime | None, review: datetime | None, comment: str) -> None:
     """Give the approval ID another end."""
-    entry = store.renew(database, id, by=operator(), now=datetime.now(UTC), expires_at=until, review_at=review, comment=comment)
-    click.echo(f"{entry.network} may relay {f'until {entry.expires_at:%Y-%m-%d}' if entry.expires_at else 'without an end'}.")
+    entry = store.renew(
+        database, id, by=operator(), now=datetime.now(UTC), expires_at=until, review_at=review, comment=comment
+    )
+    click.echo(
+        f"{entry.network} may relay {f'until {entry.expires_at:%Y-%m-%d}' if entry.expires_at else 'without an end'}."
+    )

@@ -4,7 +4,6 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 
-
 import click
 
 from gateway import log
@@ -12,7 +11,7 @@ from gateway.commands.migrate import prepare
 from gateway.commands.output import fail
 from gateway.masterkey import load_master_key
 from gateway.relay import processes
-from gateway.relay.admission import Admission
+from gateway.relay.admission import AdmissionTable
 from gateway.relay.current import NoPolicy
 from gateway.relay.processes import Role
 from gateway.relay.sockets import Bound, bind
@@ -45,7 +44,8 @@ def _process(name: str, work: Callable[[Settings], None]) -> None:
 def run() -> None:
     """Start everything: SMTP workers, delivery, schedule, web and the built-in mail drop.
 
-    Prepares the data directory, keys and database first, so it works in an empty folder. Ends on Ctrl-C, finishing what is open.
+    Prepares the data directory, keys and database first, so it works in an empty folder. Ends on Ctrl-C, finishing
+    what is open.
     """
     settings = load_settings()
     log.configure(settings.log_level)
@@ -84,7 +84,7 @@ def smtp_roles(settings: Settings, listeners: Sequence[Bound]) -> list[Role]:
     """Return the role of each SMTP worker; they share one table of limits."""
     from gateway.relay import smtp_worker
 
-    admission = Admission(settings.workers)
+    admission = AdmissionTable(settings.workers)
     return [
         Role(f"smtp-{number + 1}", functools.partial(smtp_worker.run, settings, number, listeners, admission))
         for number in range(settings.workers)
@@ -101,7 +101,8 @@ def _greet(settings: Settings, bound: Sequence[Bound]) -> None:
         f"  Web            http://{web_socket.address}/",
         f"  Mail drop      {drop_socket.address}, Maildir {settings.drop}",
         f"  Data           {settings.data_dir}",
-        "Next: `make demo` sends thirty messages; `gatepost messages` shows what came of them; `gatepost policy export` the policy.",
+        "Next: `make demo` sends thirty messages; `gatepost messages` shows what came of them;",
+        "`gatepost policy export` prints the policy.",
     ]
     click.echo("\n".join(lines))
     sys.stdout.flush()
@@ -154,7 +155,9 @@ def schedule() -> None:
 
 
 @click.command()
-@click.option("--surface", type=click.Choice(["admin"]), default="admin", show_default=True, help="Which surface to serve.")
+@click.option(
+    "--surface", type=click.Choice(["admin"]), default="admin", show_default=True, help="Which surface to serve."
+)
 def web(surface: str) -> None:
     """Run the web process: health, metrics and the read-only pages."""
     del surface  # There is one so far.
@@ -175,5 +178,3 @@ def drop() -> None:
     settings = load_settings()
     log.configure(settings.log_level, "drop")
     work(settings)
-
-

@@ -9,7 +9,7 @@ import click
 from gateway.store.entries import Listed
 
 
-class Until(click.ParamType):
+class Until(click.ParamType[datetime]):
     """An end: a day (`2027-06-30`, its last second in UTC) or days from now (`90d`)."""
 
     name = "DAY|DAYS"

@@ -58,15 +58,23 @@ def entry_of(
         (True, True): Identity.ENVELOPE_ADDRESS,
     }
     meant = Proof(proof) if proof else (Proof.PINNED_ADDRESS if networks else Proof.NONE)
-    return WhitelistEntry("", identities[envelope, is_address], shown, subdomains, meant, networks, owner, reason, until, review)
+    return WhitelistEntry(
+        "", identities[envelope, is_address], shown, subdomains, meant, networks, owner, reason, until, review
+    )
 
 
 @whitelist.command()
 @click.argument("value")
 @click.option("--owner", required=True, help="Who answers for the entry.")
 @click.option("--reason", required=True, help="What the business is.")
-@click.option("--network", "networks", multiple=True, help="Pinned address: CIDR that the partner sends from; repeat for several.")
-@click.option("--proof", type=click.Choice([proof.value for proof in Proof]), help="Default: pinned_address with --network, else none (weak).")
+@click.option(
+    "--network", "networks", multiple=True, help="Pinned address: CIDR that the partner sends from; repeat for several."
+)
+@click.option(
+    "--proof",
+    type=click.Choice([proof.value for proof in Proof]),
+    help="Default: pinned_address with --network, else none (weak).",
+)
 @click.option("--envelope", is_flag=True, help="VALUE names the envelope sender, not the author.")
 @click.option("--subdomains", is_flag=True, help="Admit sub-domains as well.")
 @click.option("--until", type=UNTIL, help="End of the entry.")
@@ -88,7 +96,15 @@ def add(
 ) -> None:
     """Admit VALUE, a domain or an address; effective within two seconds."""
     entry = entry_of(
-        value, owner=owner, reason=reason, envelope=envelope, subdomains=subdomains, proof=proof or "", networks=networks, until=until, review=review
+        value,
+        owner=owner,
+        reason=reason,
+        envelope=envelope,
+        subdomains=subdomains,
+        proof=proof or "",
+        networks=networks,
+        until=until,
+        review=review,
     )
     added = store.add(database, entry, by=operator(), now=datetime.now(UTC))
     if as_json:
@@ -96,7 +112,11 @@ def add(
         return
     click.echo(f"{added.value} is admitted ({added.identity}), entry {added.id}.")
     if added.proof is Proof.NONE:
-        click.echo("Its proof is weak: anybody can write such a sender address. Pin the partner's networks with --network when you can.", err=True)
+        click.echo(
+            "Its proof is weak: anybody can write such a sender address. "
+            "Pin the partner's networks with --network when you can.",
+            err=True,
+        )
 
 
 @whitelist.command(name="list")
@@ -143,8 +163,12 @@ def end(database: Database, id: str, comment: str) -> None:
 @with_database
 def renew(database: Database, id: str, until: datetime | None, review: datetime | None, comment: str) -> None:
     """Give the entry ID another end."""
-    entry = store.renew(database, id, by=operator(), now=datetime.now(UTC), expires_at=until, review_at=review, comment=comment)
-    click.echo(f"{entry.value} is admitted {f'until {entry.expires_at:%Y-%m-%d}' if entry.expires_at else 'without an end'}.")
+    entry = store.renew(
+        database, id, by=operator(), now=datetime.now(UTC), expires_at=until, review_at=review, comment=comment
+    )
+    click.echo(
+        f"{entry.value} is admitted {f'until {entry.expires_at:%Y-%m-%d}' if entry.expires_at else 'without an end'}."
+    )
 
 
 @whitelist.command(name="import")
@@ -178,7 +202,15 @@ def _read_csv(file: str) -> list[WhitelistEntry]:
         try:
             until = UNTIL.convert(row["until"], None, None) if row.get("until") else None
             networks = tuple((row.get("networks") or "").split())
-            entries.append(entry_of((row["value"] or "").strip(), owner=row["owner"], reason=row["reason"], networks=networks, until=until))
+            entries.append(
+                entry_of(
+                    (row["value"] or "").strip(),
+                    owner=row["owner"],
+                    reason=row["reason"],
+                    networks=networks,
+                    until=until,
+                )
+            )
         except (Malformed, ValueError, click.BadParameter) as error:
             problems.append(f"  line {reader.line_num}: {error}")
     if problems:
@@ -196,7 +228,11 @@ def suggest(database: Database, days: int, least: int, as_json: bool) -> None:
     partners = conversations.partners(database, datetime.now(UTC) - timedelta(days=days))
     known = {row.entry.value for row in store.list_entries(database, limit=100_000)}
     _version, document = policies.load(database)
-    rows = [partner for partner in partners if partner.messages >= least and partner.domain not in known and partner.domain not in document.domains]
+    rows = [
+        partner
+        for partner in partners
+        if partner.messages >= least and partner.domain not in known and partner.domain not in document.domains
+    ]
     if as_json:
         emit_json(rows)
         return
@@ -225,13 +261,23 @@ def ourselves() -> None:
 @click.option("--until", type=UNTIL)
 @json_option
 @with_database
-def add_ourselves(database: Database, domain: str, networks: tuple[str, ...], owner: str, reason: str, until: datetime | None, as_json: bool) -> None:
+def add_ourselves(
+    database: Database,
+    domain: str,
+    networks: tuple[str, ...],
+    owner: str,
+    reason: str,
+    until: datetime | None,
+    as_json: bool,
+) -> None:
     """Let a host outside send in the name of our DOMAIN."""
     try:
         name = domain_of_text(domain)
     except ValueError as error:
         fail(f"{domain}: {error}")
-    entry = sends_as_us.add(database, SendsAsUs("", name, networks, owner, reason, until), by=operator(), now=datetime.now(UTC))
+    entry = sends_as_us.add(
+        database, SendsAsUs("", name, networks, owner, reason, until), by=operator(), now=datetime.now(UTC)
+    )
     if as_json:
         emit_json(entry)
     else:

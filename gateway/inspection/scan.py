@@ -34,6 +34,7 @@ DEFECTS = (
 SINGLE = frozenset(
     {"date", "from", "sender", "reply-to", "to", "cc", "bcc", "message-id", "in-reply-to", "references", "subject"}
 )
+NOTED = SINGLE | {"received", "x-gatepost-hop"}
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,990}>")
 _RETURNED_ID = re.compile(rb"message-id:[ \t]*(?:\r\n[ \t]+)?(<[^<>\s]{1,990}>)")
 
@@ -41,7 +42,7 @@ _RETURNED_ID = re.compile(rb"message-id:[ \t]*(?:\r\n[ \t]+)?(<[^<>\s]{1,990}>)"
 class _Header:
     """What is gathered while the fields go by."""
 
-    __slots__ = ("authors", "from_count", "hops", "is_ambiguous", "markers", "reply_ids", "seen", "values")
+    __slots__ = ("authors", "from_count", "hops", "is_ambiguous", "markers", "reply_ids", "values")
 
     def __init__(self) -> None:
         self.authors: list[Address] = []
@@ -50,24 +51,24 @@ class _Header:
         self.is_ambiguous = False
         self.markers: list[str] = []
         self.reply_ids: list[str] = []
-        self.seen: set[str] = set()
         self.values: dict[str, str] = {}  # of single fields, the first
 
     def take(self, key: str, value: str) -> bool:
-        """Note one field; return True if it repeats one that may stand once."""
+        """Note one field of those in `NOTED`; return True if it repeats one that may stand once."""
         if key == "received":
             self.hops += 1
-        elif key == "x-gatepost-hop":
+            return False
+        if key == "x-gatepost-hop":
             if len(self.markers) < MAX_MARKERS:
                 self.markers.append(value[:MAX_VALUE])
-        elif key in SINGLE:
-            if key == "from":
-                self._take_from(value)
-            elif key in ("in-reply-to", "references"):
-                self.reply_ids += message_ids(value)
-            if key in self.values:
-                return True
-            self.values[key] = value
+            return False
+        if key == "from":
+            self._take_from(value)
+        elif key in ("in-reply-to", "references"):
+            self.reply_ids += message_ids(value)
+        if key in self.values:
+            return True
+        self.values[key] = value
         return False
 
     def _take_from(self, value: str) -> None:
@@ -124,7 +125,8 @@ def _fields(raw: bytes, spans: tuple[FieldSpan, ...], header: _Header) -> tuple[
     for span in spans:
         name = span.name
         value = unfold(raw[span.value_start : span.end])
-        if header.take(name.lower(), value):
+        key = name.lower()
+        if key in NOTED and header.take(key, value):
             is_repeated = True
         if len(value) > MAX_VALUE or left < MAX_VALUE:
             value = value[: min(MAX_VALUE, left)]

@@ -39,7 +39,7 @@ IPNetwork = IPv4Network | IPv6Network
 MAX_LOCAL = 64  # octets, RFC 5321 section 4.5.3.1.1
 MAX_PATH = 256  # octets with < and >, RFC 5321 section 4.5.3.1.3
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
+_ATEXT = r"-A-Za-z0-9!#$%&'*+/=?^_`{|}~"
 _LABEL = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
 _PLAIN = re.compile(rf"([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_LABEL}(?:\.{_LABEL})*+)")
 _DOT_ATOM = re.compile(rf"[{_ATEXT}\x80-\U0010ffff]++(?:\.[{_ATEXT}\x80-\U0010ffff]++)*+")

@@ -39,9 +39,10 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _COMMENT_MARK = re.compile(r"[()]|\\.", re.DOTALL)
+_COMMENT = re.compile(r"\([^()]*+\)")
 _TAIL = re.compile(rf"{_RUN}+")
 _WIDE_TAIL = re.compile(r"[^\s<>,;]+")
-_HEAD = re.compile(rf"{_LITERAL}|{_RUN}+")
+_HEAD = re.compile(rf"{_LITERAL}|[\w.\u3002\uff0e\uff61-]+")
 _DOMAIN = re.compile(r"[\w-]+(?:\.[\w-]+)*|\[[0-9a-z:.-]+\]")
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?\s]{0,1000})\?=")
 _FULL_STOPS = str.maketrans("\u3002\uff0e\uff61", "...")
@@ -100,18 +101,27 @@ def read_authors(value: str) -> tuple[list[Mailbox], bool]:
         return [(plain[2], plain[3].lower())], False
     if len(value) > MAX_VALUE:
         ends = [*_every_address(value[: MAX_VALUE // 2]), *_every_address(value[-MAX_VALUE // 2 :])]
-        return _distinct(ends)[:MAX_AUTHORS], True
+        return _both_ends(_distinct(ends)), True
     reading = _read(value)
     found = _distinct(reading.mailboxes)
     others = list(reading.named)
     if reading.is_odd or reading.is_open:
         others += _every_address(value)
+        if "(" in value:
+            others += _every_address(_COMMENT.sub("", value))
     is_masked = any("=?" in local for local, _ in found) or not found
     if is_masked and "=?" in value:
         others += _every_address(_decoded(value))
     every = _distinct(found + others)
     is_ambiguous = reading.is_odd or len(every) > len(found) or len(every) > MAX_AUTHORS
-    return every[:MAX_AUTHORS], is_ambiguous
+    return _both_ends(every), is_ambiguous
+
+
+def _both_ends(mailboxes: list[Mailbox]) -> list[Mailbox]:
+    """Return at most 100 mailboxes: of more the first and the last, so that a crowd hides none at the end."""
+    if len(mailboxes) <= MAX_AUTHORS:
+        return mailboxes
+    return mailboxes[: MAX_AUTHORS // 2] + mailboxes[-MAX_AUTHORS // 2 :]
 
 
 def _read(value: str) -> _Reading:
@@ -192,7 +202,7 @@ def _every_address(text: str) -> Iterator[Mailbox]:
     for at in at_signs:
         after = text[at + 1 : at + 400]
         head = _HEAD.match(after.lstrip())
-        domain = _clean_domain(head[0].rstrip(_TRIM)) if head else ""
+        domain = _clean_domain(head[0].rstrip(".")) if head else ""
         if not domain or (after[0].isspace() and "." not in domain):
             continue
         before = text[max(0, at - 200) : at].rstrip()[::-1]

@@ -95,26 +95,34 @@ def parse_authentication_results(value: str) -> AuthenticationResults:
 
 
 def _sections(text: str) -> tuple[list[list[str]], bool]:
-    """Split at semicolons into words; blanks around "=" do not part words (RFC 8601 section 2.2 allows them)."""
+    """Split at semicolons into words; blanks around "=", "/" and "." do not part them (RFC 8601 section 2.2)."""
     sections: list[list[str]] = [[]]
     is_whole = True
-    is_joined = False
+    is_apart = True
     for token in _TOKEN.finditer(text):
         words = sections[-1]
         if token.lastgroup == "text":
             word = token["text"]
-            if words and (is_joined or word.startswith("=")):
+            if words and not (is_apart and (len(sections) == 1 or _are_apart(words[-1], word))):
                 words[-1] += word
             else:
                 words.append(word)
-            is_joined = True
-            continue
-        if token.lastgroup == "end":
+        elif token.lastgroup == "end":
             sections.append([])
         elif token.lastgroup == "odd":
             is_whole = False
-        is_joined = token.lastgroup == "blank" and bool(words) and words[-1].endswith("=")
+            if token["odd"] in '"(':
+                break  # never closed: what follows has no certain reading
+        is_apart = token.lastgroup != "text"
     return sections, is_whole
+
+
+def _are_apart(left: str, right: str) -> bool:
+    """Tell whether a blank between two words parts them: not before the value, nor around the marks of its name."""
+    equals = left.find("=")
+    if equals >= 0:
+        return equals != len(left) - 1
+    return left[-1] not in "/." and right[0] not in "=/."
 
 
 def _read_result(words: list[str]) -> AuthResult | None:

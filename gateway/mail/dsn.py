@@ -31,17 +31,17 @@ MAX_DIAGNOSTIC = 2000  # characters
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")  # RFC 3463 section 2
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,995}>")
-_BARE_MESSAGE_ID = re.compile(r"[^<>\s,;:\"'()]{1,500}@[^<>\s,;:\"'()]{1,300}")
+_BARE_MESSAGE_ID = re.compile(r"[^<>\s,;:\"'()@]{1,500}@[^<>\s,;:\"'()@]{1,300}")
 _BEFORE_NAME = re.compile(rb"(?:[>|*\s]|(?:x-)?original-)*+")
 _DAEMON = re.compile(r"\b(?:mailer-daemon|mail-daemon|post_?master|mail delivery|daemon)\b", re.IGNORECASE)
 _UNSTANDARD_LINE_END = re.compile(rb"(?<!\r)\n")
 
 
 class DsnRecipient(Struct, frozen=True):
-    """What became of one recipient. `action`: failed, delayed, delivered, relayed or expanded (RFC 3464 section 2.3.3).
+    """What became of one recipient. `action` is failed, delayed, delivered, relayed or expanded (RFC 3464, 2.3.3).
 
-    `original` is ORCPT decoded with its type (`rfc822;user@corp.example`) or "". `diagnostic` is the next hop's reply as
-    text, `remote_mta` its name; both may be "". `will_retry_until` is for delayed ones.
+    `original` is ORCPT decoded with its type (`rfc822;user@corp.example`) or "". `diagnostic` is the next hop's reply
+    as text, `remote_mta` its name; both may be "". `will_retry_until` is for delayed ones.
     """
 
     original: str
@@ -274,7 +274,7 @@ def read_dsn(raw: bytes) -> Dsn | None:
         return None
     blocks = _blocks(status.decode(raw, MAX_PART)) if status else []
     message = next((block for block in blocks if "final-recipient" not in block), {})
-    recipients = [_read_recipient(block) for block in blocks if "final-recipient" in block]
+    recipients = [_read_recipient(block) for block in blocks if "final-recipient" in block][:MAX_RECIPIENTS]
     if not recipients:
         failed = header.get("x-failed-recipients", "").split(",")[:MAX_RECIPIENTS]
         recipients = [DsnStatus(final=found.strip(), action="failed") for found in failed if found.strip()]
@@ -371,7 +371,7 @@ def _quoted_ids(text: bytes) -> Iterator[str]:
         line_start = folded.rfind(b"\n", max(0, at - 100), at) + 1
         value = unfold(text[at + 11 : at + 1100].lstrip().partition(b"\n")[0])
         if _BEFORE_NAME.fullmatch(folded, max(line_start, at - 100), at):
-            match = _MESSAGE_ID.search(value) or _BARE_MESSAGE_ID.search(value)
+            match = _MESSAGE_ID.search(value) or _BARE_MESSAGE_ID.match(value)
             if match:
                 yield match[0] if match[0].startswith("<") else f"<{match[0]}>"
         at = folded.find(b"message-id:", at + 11)

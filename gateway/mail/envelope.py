@@ -85,6 +85,7 @@ class Session(Struct, frozen=True):
     user: str
     started_at: datetime
     source: str = ""
+    esmtp: bool = True  # EHLO, not HELO
 
 
 class Envelope(Struct, frozen=True):

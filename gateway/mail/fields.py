@@ -56,16 +56,14 @@ def scan_header(raw: bytes, max_bytes: int) -> tuple[tuple[FieldSpan, ...], int,
     limit = header_end
     if header_end > max_bytes:
         defects.append("header_too_long")
-        limit = max(0, raw.rfind(b"\r\n", 0, max_bytes) + 2)
+        limit = _field_end_before(raw, max_bytes)
     spans: list[FieldSpan] = []
-    append = spans.append
+    append, match = spans.append, _FIELD.match
     at = 0
-    for field in islice(_FIELD.finditer(raw, 0, limit), MAX_FIELDS):
-        start, end = field.span()
-        if start != at:
-            break
-        name = field[1]
-        append(FieldSpan(name.decode(), start, end, start + len(name) + 1))
+    # Field by field: a search would try each letter of a long line that is no field as the start of a name.
+    while (field := match(raw, at, limit)) is not None and len(spans) < MAX_FIELDS:
+        name, end = field[1], field.end()
+        append(FieldSpan(name.decode(), at, end, at + len(name) + 1))
         at = end
     if at != limit:
         spans = _scan_odd(raw, limit, defects)
@@ -78,6 +76,14 @@ def _header_end(raw: bytes) -> tuple[int, int]:
         return 0, 2
     at = raw.find(b"\r\n\r\n")
     return (at + 2, at + 4) if at >= 0 else (len(raw), len(raw))
+
+
+def _field_end_before(raw: bytes, limit: int) -> int:
+    """Return the end of the last field that ends at or before `limit`: a field is listed whole or not at all."""
+    end = raw.rfind(b"\r\n", 0, limit)
+    while end >= 0 and raw[end + 2 : end + 3] in (b" ", b"\t"):
+        end = raw.rfind(b"\r\n", 0, end)
+    return end + 2 if end >= 0 else 0
 
 
 def _scan_odd(raw: bytes, limit: int, defects: list[str]) -> list[FieldSpan]:

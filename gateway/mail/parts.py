@@ -40,7 +40,7 @@ class MimePart(Struct, frozen=True):
 
 
 def leaf_parts(raw: bytes) -> list[MimePart]:
-    """Return the leaves of a message in order, at most 50; an attached message is one, as is a message without parts."""
+    """Return the leaves of a message in order, at most 50; an attached message is one, as is one without parts."""
     parts: list[MimePart] = []
     _walk(raw, 0, len(raw), 0, parts)
     return parts

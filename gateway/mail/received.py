@@ -20,11 +20,13 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 _ODD = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 _UNFIT = re.compile(r"[^!-'*-\[\]-~]")
 
-_TOKEN = re.compile(r"\((?P<comment>(?:[^()\\]++|\\.|\((?:[^()\\]++|\\.)*+\))*+)\)|(?P<word>[^\s()]++)", re.DOTALL)
+_TOKEN = re.compile(
+    r"\((?P<comment>(?:[^()\\]++|\\.|\((?:[^()\\]++|\\.)*+\))*+)\)|(?P<word>[^\s()]++)|(?P<open>\()", re.DOTALL
+)
 _CLAUSES = frozenset({"from", "by", "via", "with", "id", "for"})
 _BRACKETED = re.compile(r"\[(?:ipv6:)?([0-9a-f.:]{2,45})\]", re.IGNORECASE)
 _BARE_IP = re.compile(r"(?<![\w.:-])(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w.-])", re.I)
-_HELO = re.compile(r"\b(?:helo|ehlo)\b.*", re.IGNORECASE | re.DOTALL)
+_HELO = re.compile(r"\bhelo=.*", re.IGNORECASE | re.DOTALL)
 _UNKNOWN = frozenset({"unknown", "unverified", "softdnserr"})
 
 
@@ -67,15 +69,19 @@ def received_field(
 
     `protocol` comes from `with_protocol`, `peer_name` may be "". Give `recipient` only when the message has just one:
     with more, the field would disclose one to the other (RFC 5321 section 7.2). Odd characters in `helo` and
-    `peer_name` are masked.
+    `peer_name` are masked. Without `peer_ip` the field does not say where the message came from: for mail that leaves,
+    whose origin inside is nobody's business (RFC 5321 section 4.4 asks for it, for tracing; our trace has it).
     """
-    name = _name(helo) or "unknown"
-    comment = f"{_name(peer_name)} {_literal(peer_ip)}".lstrip()
-    secured = f"\r\n\t(using {tls.version} with cipher {tls.cipher})" if tls else ""
+    origin = _origin(helo, peer_name, peer_ip, tls) if peer_ip else ""
     for_ = f"\r\n\tfor <{recipient}>" if recipient else ""
     date = format_date(at)
-    text = f"Received: from {name} ({comment}){secured}\r\n\tby {by} with {protocol} id {id}{for_};\r\n\t{date}\r\n"
-    return text.encode()
+    return f"Received: {origin}by {by} with {protocol} id {id}{for_};\r\n\t{date}\r\n".encode()
+
+
+def _origin(helo: str, peer_name: str, peer_ip: str, tls: Tls | None) -> str:
+    comment = f"{_name(peer_name)} {_literal(peer_ip)}".lstrip()
+    secured = f"\r\n\t(using {tls.version} with cipher {tls.cipher})" if tls else ""
+    return f"from {_name(helo) or 'unknown'} ({comment}){secured}\r\n\t"
 
 
 def _name(text: str) -> str:
@@ -114,6 +120,8 @@ def _clauses(text: str) -> tuple[dict[str, list[str]], list[str]]:
     comments: list[str] = []
     clause = ""
     for token in _TOKEN.finditer(text):
+        if token.lastgroup == "open":
+            break  # a comment that is never closed
         if token.lastgroup == "comment":
             if clause == "from":
                 comments.append(token["comment"])
@@ -135,8 +143,8 @@ def _first(words: dict[str, list[str]], clause: str) -> str:
 def _connection(names: list[str], comments: list[str]) -> tuple[str, str]:
     """Return the peer's name and address as the host found them.
 
-    The last comment with an address is the host's own; an earlier one may be part of the name that the peer gave. What
-    follows "helo" in a comment is the peer's word again (Exim, qmail).
+    The last comment with an address is the host's own; an earlier one may hold the name that the peer gave (qmail) or
+    be part of it. What follows "helo=" in a comment is the peer's word again (Exim).
     """
     for comment in reversed(comments):
         found = _HELO.sub("", comment)

@@ -53,6 +53,10 @@ def parse_reference(text: str) -> str:
     Case, hyphens and blanks do not matter; O is read as 0, I and L as 1 (Crockford). Raises Malformed for anything
     else.
     """
-    if len(text) > 100 or not _REFERENCE.fullmatch(found := text.strip().upper().translate(_READ_AS)):
+    if (
+        len(text) > 100
+        or not text.isascii()
+        or not _REFERENCE.fullmatch(found := text.strip().upper().translate(_READ_AS))
+    ):
         raise Malformed("a reference has eight letters and digits, like 7KQ2-M9PX")
     return found

@@ -123,7 +123,7 @@ BACKLOG_FULL = Reply(451, "4.3.0", "Too much waits here, try again later")
 STATE_AWAY = Reply(451, "4.3.0", "Message cannot be decided now, try again later")
 NO_POLICY = Reply(451, "4.3.5", "Not configured yet, try again later")
 LOCAL_ERROR = Reply(451, "4.3.0", "Local error, try again later")
-CONNECTION_FAILED = Reply(421, "4.3.0", "Local error, try again later")
+CONNECTION_FAILED = Reply(421, "4.3.0", "Local error, closing; try again later")
 
 # --- Verdicts: the public words of each category of refusal -----------------------------------------------------------
 REFUSALS: dict[str, Reply] = {
@@ -192,7 +192,9 @@ _MASK = dict.fromkeys((*range(32), 127), "?")
 
 
 def _line(text: str) -> bytes:
-    return text.translate(_MASK).encode("ascii", "replace")[: MAX_LINE - 2] + b"\r\n"
+    if not (text.isascii() and text.isprintable()):
+        text = text.translate(_MASK)
+    return text.encode("ascii", "replace")[: MAX_LINE - 2] + b"\r\n"
 
 
 _WIRE: dict[Reply, bytes] = {}

@@ -59,14 +59,16 @@ class Compiled:
     """A document that holds together, without version and ledger.
 
     `filters` run in the order of their names; `off` are those that the document has off or does not name. `hostname`
-    is ours in greetings, trace fields and Authentication-Results; `own_names` are all names under which we might be
-    claimed as the author of a result. `own_domains` are in lower case and A-labels.
+    is ours in greetings, trace fields and Authentication-Results; `public_name` is the same where it may be shown
+    outside, else our first domain. `own_names` are all names under which results may claim to be ours. `own_domains`
+    are in lower case and A-labels.
     """
 
     document: Document
     filters: tuple[ActiveFilter, ...]
     off: tuple[str, ...]
     hostname: str
+    public_name: str
     own_names: frozenset[str]
     own_domains: frozenset[str]
     internal: Internal
@@ -115,19 +117,22 @@ def compile(
     `hostname` is this machine's, for a document without one; `own_names` are further names of ours. `hop_key` signs and
     verifies the hop marker; without it none is written or believed.
     """
-    problems = [*_route_problems(document), *_trust_problems(document)]
+    internal = Internal(document.internal_networks, document.internal_names, document.domains)
+    problems = [*_hostname_problems(document), *_route_problems(document), *_trust_problems(document)]
     active, off = _filters(document, registry, problems)
     if problems:
         raise PolicyError(problems)
     name = (document.hostname or hostname or FALLBACK_HOSTNAME).lower()
+    is_public = "." in name and not internal.shown_in(name)
     return Compiled(
         document=document,
         filters=active,
         off=off,
         hostname=name,
+        public_name=name if is_public else next(iter(document.domains), name),
         own_names=frozenset([name, *(one.lower() for one in own_names)]),
         own_domains=frozenset(document.domains),
-        internal=Internal(document.internal_networks, document.internal_names, {name, *document.domains}),
+        internal=internal,
         hop_key=hop_key,
     )
 
@@ -161,6 +166,12 @@ def _filters(
 def _given(defaults: BaseModel) -> dict[str, Any]:
     """Return what a filter's defaults set other than its options class."""
     return {name: getattr(defaults, name) for name in defaults.model_fields_set}
+
+
+def _hostname_problems(document: Document) -> Iterator[Problem]:
+    for name in document.internal_names:
+        if document.hostname == name or document.hostname.endswith("." + name):
+            yield "hostname", f"is shown outside, and internal_names hides {name}"
 
 
 def _route_problems(document: Document) -> Iterator[Problem]:

@@ -29,7 +29,7 @@ PRIVATE_NAMES = ("local", "localdomain", "lan", "intranet", "internal", "home.ar
 _NAME_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789._-"
 _MAX_NAME = 255
 _IPV4 = re.compile(r"(?<![\d.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?\d)")
-_IPV6 = re.compile(r"(?<![0-9a-z:.])[0-9a-f:]*:[0-9a-f]*:[0-9a-f:]*(?:\d{1,3}(?:\.\d{1,3}){3})?(?![0-9a-z])")
+_IPV6 = re.compile(r"(?<![0-9a-z:.])[0-9a-f:.]{3,}+(?![0-9a-z])")
 _MAX_IPV6 = 45  # characters of the longest text form
 
 
@@ -57,7 +57,7 @@ class Internal:
     def is_internal_address(self, ip: str) -> bool:
         """Tell whether `ip` is one of ours or for private use; text that is no address is not."""
         bits, number = _read(ip)
-        return any([size == bits and number & mask == network for size, mask, network in self._networks])
+        return any(size == bits and number & mask == network for size, mask, network in self._networks)
 
     def _address_in(self, lower: str) -> str:
         if lower.count(".") >= 3:

@@ -118,13 +118,6 @@ class Delta(Protocol):
     def ended(self) -> Iterable[str]: ...
 
 
-class Resolution(Struct, frozen=True):
-    """A known recipient: the address to deliver to and the ledger row that says so ("" when the document does)."""
-
-    address: Address
-    entry: str = ""
-
-
 Entry = TypeVar("Entry", bound=Struct)
 
 
@@ -138,6 +131,7 @@ class Index(Generic[Entry]):
         self._rows = {} if rows is None else rows
 
     def get(self, key: str) -> tuple[Entry, ...]:
+        """Return the entries with this key, in the order in which they came."""
         return self._rows.get(key, ())
 
     def add(self, entry: Entry) -> None:
@@ -236,7 +230,7 @@ class Ledger:
         """Return the approved source that `ip` is, by the longest network that holds it; None for no address."""
         return self._relay.find(ip, now)
 
-    def recipient(self, address: Address, document: Document) -> Resolution | None:
+    def recipient(self, address: Address, document: Document) -> Address | None:
         """Return where mail to `address` goes, None for an address that is not ours or not known.
 
         Aliases are followed to their target; `user+tag` is `user` where the domain says so; then the domain's
@@ -250,21 +244,19 @@ class Ledger:
         local = address.local.lower()
         name, plus, _ = local.partition("+")
         if found := self._recipients.get(f"{local}@{domain}"):
-            return Resolution(self._follow(found[-1], address, document), found[-1].id)
+            return self._follow(found[-1], address, document)
         if plus and own.plus_tags and (found := self._recipients.get(f"{name}@{domain}")):
             untagged = Address(address.local[: len(name)], address.domain)
-            return Resolution(self._follow(found[-1], untagged, document), found[-1].id)
+            return self._follow(found[-1], untagged, document)
         if found := self._recipients.get(f"*@{domain}"):
-            return Resolution(self._follow(found[-1], address, document), found[-1].id)
-        return Resolution(address) if own.any_recipient else _postmaster(address, document)
+            return self._follow(found[-1], address, document)
+        return address if own.any_recipient else _postmaster(address, document)
 
     def whitelisted(self, author: Address | None, mail_from: Address, now: datetime) -> tuple[WhitelistEntry, ...]:
         """Return the entries for this author or reverse-path, the most exact first. Their proof is not checked here."""
-        found: list[WhitelistEntry] = []
-        if author is not None:
-            found += self._named(AUTHOR, author)
+        found = self._named(author, AUTHOR) if author is not None else []
         if mail_from.domain:
-            found += self._named(ENVELOPE, mail_from)
+            found += self._named(mail_from, ENVELOPE)
         return tuple([entry for entry in found if is_current(entry.expires_at, now)])
 
     def sends_as_us(self, domain: str, now: datetime) -> tuple[SendsAsUs, ...]:
@@ -282,13 +274,13 @@ class Ledger:
             for address in recipients
         }
 
-    def _named(self, identities: frozenset[Identity], address: Address) -> list[WhitelistEntry]:
+    def _named(self, address: Address, identities: frozenset[Identity]) -> list[WhitelistEntry]:
         domain = address.ascii_domain
-        rows = (*self._whitelist.get(f"{address.local.lower()}@{domain}"), *self._whitelist.get(domain))
+        look_up = self._whitelist.get
+        rows = (*look_up(f"{address.local.lower()}@{domain}"), *look_up(domain))
         found = [entry for entry in rows if entry.identity in identities]
         for parent in parent_domains(domain):
-            rows = self._whitelist.get(parent)
-            if rows:
+            if rows := look_up(parent):
                 found += [entry for entry in rows if entry.subdomains and entry.identity in identities]
         return found
 
@@ -349,14 +341,14 @@ def _target(text: str) -> Address | None:
         return None  # the mail then goes to the address itself
 
 
-def _postmaster(address: Address, document: Document) -> Resolution | None:
+def _postmaster(address: Address, document: Document) -> Address | None:
     """Return who takes mail to postmaster when the ledger does not say: the policy's postmaster, else the mailbox."""
     if address.local.lower() != "postmaster":
         return None
     if document.postmaster:
-        return Resolution(parse_mailbox(document.postmaster))
+        return parse_mailbox(document.postmaster)
     domain = address.domain or next(iter(document.domains), "")
-    return Resolution(Address(address.local, domain)) if domain else None
+    return Address(address.local, domain) if domain else None
 
 
 @lru_cache(maxsize=4096)

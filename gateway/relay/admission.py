@@ -1,9 +1,9 @@
-"""Who may connect, and how often: counts shared by all SMTP workers of one host, in one table of anonymous shared memory.
+"""Who may connect, and how often: counts shared by all SMTP workers of one host, in one table of shared memory.
 
-The table is made before the fork. Each worker adds only to its own column and reads all of them, so nothing is locked; a
-column is cleared when its worker starts, which also forgets what a dead worker had open. Networks and sources are counted by
-a keyed hash in two rows, of which the smaller count is believed: memory is bounded whatever connects, and nobody outside can
-find a second network that shares a victim's cells.
+The table is made before the fork. Each worker adds only to its own column and reads all of them, so nothing is
+locked; a column is cleared when its worker starts, which also forgets what a dead worker had open. Networks and
+sources are counted by a keyed hash in two rows, of which the smaller count is believed: memory is bounded whatever
+connects, and nobody outside can find a second network that shares a victim's cells.
 """
 
 import mmap
@@ -128,10 +128,12 @@ class Admission:
             cells[at + place] += 1
 
     def _rate(self, head: int, places: tuple[int, int], now: float, seconds: int) -> float:
-        """Estimate the count within the last `seconds`: this window, and the share of the one before that still lies within."""
+        """Estimate the count of the last `seconds`: this window, and what share of the one before lies within."""
         window, into = divmod(now, seconds)
         this, remaining = int(window), 1.0 - into / seconds
-        return min(self._in_window(head, place, this) + remaining * self._in_window(head, place, this - 1) for place in places)
+        return min(
+            self._in_window(head, place, this) + remaining * self._in_window(head, place, this - 1) for place in places
+        )
 
     def _in_window(self, head: int, place: int, window: int) -> int:
         cells = self._cells

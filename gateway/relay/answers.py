@@ -1,4 +1,7 @@
-"""Answer all questions of a message together: what only the store knows, from the store. A failure is `Unknown`, never empty."""
+"""Answer all questions of a message together: what only the store knows, from the store.
+
+A failure is `Unknown`, never empty.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +19,9 @@ class StoreAnswers:
 
     async def answer(self, asked: Sequence[Question]) -> Answers:
         loop = asyncio.get_running_loop()
-        return {question: await loop.run_in_executor(None, self._look_up, question) for question in dict.fromkeys(asked)}
+        return {
+            question: await loop.run_in_executor(None, self._look_up, question) for question in dict.fromkeys(asked)
+        }
 
     def _look_up(self, question: Question) -> Answer:
         if not isinstance(question, SentMessageQuestion):

@@ -1,7 +1,7 @@
-"""The arguments of MAIL and RCPT: the path and the ESMTP parameters (RFC 5321 section 4.1.1, RFC 1870, 6152, 6531, 3461).
+"""The arguments of MAIL and RCPT: path and ESMTP parameters (RFC 5321 section 4.1.1; RFC 1870, 6152, 6531, 3461).
 
-Syntax only; each function returns the value or the refusal. Addresses themselves are `mail.address`'s affair, whether they
-may be used is the gate's.
+Syntax only; each function returns the value or the refusal. Addresses themselves are `mail.address`'s affair, whether
+they may be used is the gate's.
 """
 
 import re
@@ -9,15 +9,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.mail import reply as replies
 from gateway.mail.address import Address, parse_path
 from gateway.mail.envelope import Body, Notify, Ret
 from gateway.mail.errors import Malformed
 from gateway.mail.xtext import decode_utf8_address, decode_xtext
-from gateway.relay.reasons import Reason, Refusal
+from gateway.relay import refusals
+from gateway.relay.reasons import Refusal
 
-# A quoted local part may hold blanks and angle brackets. Possessive throughout: linear on any input. Blanks after the colon
-# and a missing blank before parameters are common mistakes of senders; the blanks are forgiven (RFC 5321 section 3.3 forbids them).
+# A quoted local part may hold blanks and angle brackets. Possessive throughout: linear on any input. Blanks after the
+# colon and a missing blank before parameters are common mistakes of senders; the blanks are forgiven (RFC 5321
+# section 3.3 forbids them).
 _MAIL: Final = re.compile(rb'FROM: {0,8}+<((?:[^<>"\x00-\x1f\x7f]++|"(?:[^"\\]++|\\.)*+")*+)>(?: ++(.*))?', re.I | re.S)
 _RCPT: Final = re.compile(rb'TO: {0,8}+<((?:[^<>"\x00-\x1f\x7f]++|"(?:[^"\\]++|\\.)*+")*+)>(?: ++(.*))?', re.I | re.S)
 # RFC 5321 section 4.1.2: esmtp-keyword and esmtp-value; RFC 6531 section 3.3 adds what is not ASCII.
@@ -27,15 +28,6 @@ _ENVID_MAX: Final = 100  # characters before xtext, RFC 3461 section 4.4
 _ORCPT_MAX: Final = 500  # RFC 3461 section 4.2
 # RFC 3461 section 4.2: the address type is an atom.
 _ORCPT: Final = re.compile(r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,40});(.+)", re.S)
-
-BAD_ARGUMENTS: Final = Refusal(replies.BAD_ARGUMENTS, Reason.SYNTAX)
-BAD_PARAMETER: Final = Refusal(replies.BAD_PARAMETER, Reason.PARAMETER)
-REPEATED_PARAMETER: Final = Refusal(replies.REPEATED_PARAMETER, Reason.PARAMETER)
-UNKNOWN_PARAMETER: Final = Refusal(replies.UNKNOWN_PARAMETER, Reason.PARAMETER)
-BAD_SENDER: Final = Refusal(replies.BAD_SENDER, Reason.MALFORMED_ADDRESS)
-BAD_RECIPIENT: Final = Refusal(replies.BAD_RECIPIENT, Reason.MALFORMED_ADDRESS)
-SENDER_WANTS_SMTPUTF8: Final = Refusal(replies.SENDER_WANTS_SMTPUTF8, Reason.PARAMETER)
-RECIPIENT_WANTS_SMTPUTF8: Final = Refusal(replies.RECIPIENT_WANTS_SMTPUTF8, Reason.PARAMETER)
 
 
 class MailParameters(Struct, frozen=True):
@@ -49,7 +41,7 @@ class MailParameters(Struct, frozen=True):
 
 
 class RcptParameters(Struct, frozen=True):
-    """The parameters of RCPT: `notify` is empty without NOTIFY, `orcpt` is type and decoded address, "" without ORCPT."""
+    """The parameters of RCPT: `notify` is empty without NOTIFY, `orcpt` is type and decoded address, or ""."""
 
     notify: tuple[Notify, ...] = ()
     orcpt: str = ""
@@ -76,7 +68,7 @@ def sender(path: bytes, *, smtputf8: bool) -> Address | Refusal:
     try:
         return parse_path(path, smtputf8=smtputf8)
     except Malformed:
-        return BAD_SENDER if smtputf8 or path.isascii() else SENDER_WANTS_SMTPUTF8
+        return refusals.BAD_SENDER if smtputf8 or path.isascii() else refusals.SENDER_WANTS_SMTPUTF8
 
 
 def recipient(path: bytes, *, smtputf8: bool) -> Address | Refusal:
@@ -84,8 +76,8 @@ def recipient(path: bytes, *, smtputf8: bool) -> Address | Refusal:
     try:
         address = parse_path(path, smtputf8=smtputf8)
     except Malformed:
-        return BAD_RECIPIENT if smtputf8 or path.isascii() else RECIPIENT_WANTS_SMTPUTF8
-    return BAD_RECIPIENT if address.is_null else address
+        return refusals.BAD_RECIPIENT if smtputf8 or path.isascii() else refusals.RECIPIENT_WANTS_SMTPUTF8
+    return refusals.BAD_RECIPIENT if address.is_null else address
 
 
 def mail_parameters(text: bytes, *, dsn: bool) -> MailParameters | Refusal:
@@ -108,7 +100,7 @@ def mail_parameters(text: bytes, *, dsn: bool) -> MailParameters | Refusal:
         elif name == "ENVID" and dsn and (envid := _envid(value)):
             values["envid"] = envid
         else:
-            return BAD_PARAMETER if name in _MAIL_NAMES[dsn] else UNKNOWN_PARAMETER
+            return refusals.BAD_PARAMETER if name in _MAIL_NAMES[dsn] else refusals.UNKNOWN_PARAMETER
     return MailParameters(**values)  # type: ignore[arg-type]
 
 
@@ -123,12 +115,12 @@ def rcpt_parameters(text: bytes, *, dsn: bool, smtputf8: bool) -> RcptParameters
     orcpt: str | None = ""
     for name, value in given.items():
         if not dsn or name not in ("NOTIFY", "ORCPT"):
-            return UNKNOWN_PARAMETER
+            return refusals.UNKNOWN_PARAMETER
         if name == "NOTIFY":
             notify = _notify(value)
         else:
             orcpt = _orcpt(value, smtputf8=smtputf8)
-    return BAD_PARAMETER if notify is None or orcpt is None else RcptParameters(notify, orcpt)
+    return refusals.BAD_PARAMETER if notify is None or orcpt is None else RcptParameters(notify, orcpt)
 
 
 _BODIES: Final = {body.value: body for body in Body}
@@ -142,17 +134,17 @@ def _parameters(text: bytes) -> dict[str, str | None] | Refusal:
     try:
         words = text.decode().split(" ")
     except UnicodeDecodeError:
-        return BAD_PARAMETER
+        return refusals.BAD_PARAMETER
     given: dict[str, str | None] = {}
     for word in words:
         if not word:  # blanks at the end or in a row
             continue
         found = _PARAMETER.fullmatch(word)
         if found is None:
-            return BAD_PARAMETER
+            return refusals.BAD_PARAMETER
         name = found[1].upper()
         if name in given:
-            return REPEATED_PARAMETER
+            return refusals.REPEATED_PARAMETER
         given[name] = found[2]
     return given
 
@@ -178,7 +170,7 @@ def _notify(value: str | None) -> tuple[Notify, ...] | None:
 
 
 def _orcpt(value: str | None, *, smtputf8: bool) -> str | None:
-    """Decode ORCPT (RFC 3461 section 4.2; RFC 6533 section 3 for addresses outside of ASCII); None when it is not valid."""
+    """Decode ORCPT (RFC 3461 section 4.2, RFC 6533 section 3); None when it is not valid."""
     found = _ORCPT.fullmatch(value or "")
     if found is None or len(found[0]) > _ORCPT_MAX:
         return None

@@ -25,8 +25,9 @@ class Attempt:
         self.is_sent = False  # the final dot has gone out
         self._replies: list[HostReply | None] = [None] * len(parcel.recipients)
         self._elsewhere: list[int] = []
+        self.is_host_leaving = False  # it has said 421
         self._was_heard = False
-        self._is_leaving = False
+        self._was_gone = False  # before this parcel
 
     def settle(self, position: int, reply: HostReply) -> None:
         """Settle one recipient."""
@@ -43,7 +44,7 @@ class Attempt:
     def take_mail(self, reply: HostReply) -> None:
         """Take the answer to MAIL: a refusal is everybody's, and one for now may be this host's alone."""
         self._was_heard = True
-        self._is_leaving = reply.code == LEAVING
+        self._was_gone = self._notes_leaving(reply)
         self.has_sender = reply.code < 300
         if not self.has_sender:
             if not reply.is_permanent:
@@ -54,7 +55,7 @@ class Attempt:
         """Take the answer to one RCPT."""
         if reply.code < 300 or position not in self.open:
             return
-        if reply.code == LEAVING:
+        if self._notes_leaving(reply):
             self._elsewhere.append(position)
         # RFC 5321 section 4.5.3.1.10: some hosts say 552 for too many recipients where 452 is meant.
         if reply.code == 552 and reply.enhanced in ("", "5.5.3"):
@@ -63,26 +64,30 @@ class Attempt:
 
     def take_data(self, reply: HostReply) -> None:
         """Take an answer to DATA that is not the go-ahead."""
-        if reply.code == LEAVING:
+        if self._notes_leaving(reply):
             self._elsewhere += self.open
         self.settle_open(refusal(reply))
 
     def take_final(self, reply: HostReply) -> None:
         """Take the answer to the message itself."""
+        self._notes_leaving(reply)
         self.settle_open(reply if reply.code < 300 else refusal(reply))
+
+    def _notes_leaving(self, reply: HostReply) -> bool:
+        self.is_host_leaving = self.is_host_leaving or reply.code == LEAVING
+        return reply.code == LEAVING
 
     def lose(self, lost: Lost) -> None:
         """Answer for those whom a lost connection leaves open: they are tried again, now elsewhere or later.
 
-        After the final dot the host may have taken the message, so that another try at once would make two of it for sure.
+        After the final dot the host may have taken the message: another try at once could make two of it.
         """
         reply = lost.reply
         if reply is None:
             reply = local_reply(
                 "4.4.2", f"{lost.why} {'after the message' if self.is_sent else 'before the message ended'}"
             )
-        if not self._was_heard:
-            self._is_leaving = True
+        self._was_gone = self._was_gone or not self._was_heard
         if not self.is_sent and not reply.is_permanent:
             self._elsewhere += self.open
         self.settle_open(reply)
@@ -92,7 +97,7 @@ class Attempt:
         return Outcome(
             tuple(reply for reply in self._replies if reply is not None),
             elsewhere=tuple(self._elsewhere),
-            is_stale=is_kept and self._is_leaving,
+            is_stale=is_kept and self._was_gone,
             passes_dsn=passes_dsn,
             tls=tls,
         )

@@ -21,16 +21,21 @@ SMALL = 64 * 1024  # octets of a message that is written at once
 
 
 class Endpoint(Struct, frozen=True):
-    """One address of a next hop and how to speak to it. `tls` is never, opportunistic or required."""
+    """One address of a next hop and how to speak to it.
+
+    `host` is its name, "" where only the address is known. `tls` is never, opportunistic or required. `is_mx`: somebody
+    else's DNS led here, so it may be ourselves.
+    """
 
     host: str
     address: str
     port: int
     tls: str = "opportunistic"
+    is_mx: bool = False
 
     def __str__(self) -> str:
-        place = f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
-        return place if self.host in ("", self.address) else f"{self.host} ({place})"
+        """Return `mx.example [192.0.2.1]:25`, as results and logs have it."""
+        return f"{self.host} [{self.address}]:{self.port}".lstrip()
 
 
 class Timeouts(Struct, frozen=True):
@@ -49,7 +54,7 @@ class Timeouts(Struct, frozen=True):
 
 
 class Unreachable(Exception):
-    """There is no usable connection. `reply` says why, always a temporary one: the next attempt may find the host well."""
+    """There is no usable connection. `reply` says why; it is temporary but for a loop."""
 
     def __init__(self, reply: HostReply) -> None:
         super().__init__(str(reply))
@@ -154,6 +159,9 @@ class Connection:
             reply = await self._hello("HELO", hostname)  # RFC 5321 section 3.2
         if not _is_done(reply):
             raise Unreachable(_as_temporary(reply, "HELO"))
+        if self.endpoint.is_mx and self.host_name == hostname.lower():
+            # The name is ours: the address is one of ours that we do not know of, or is led back to us.
+            raise Unreachable(local_reply("5.4.6", f"{self.endpoint} calls itself {hostname}, like us: a loop"))
 
     async def _hello(self, verb: str, hostname: str) -> HostReply:
         self._stream.send(f"{verb} {hostname}\r\n".encode(), 1)
@@ -189,7 +197,9 @@ class Connection:
             self._stream.abort()
             raise TlsFailed("the host spoke before the handshake")
         try:
-            self.tls = await self._stream.start_tls(context, self.endpoint.host, self._timeouts.tls)
+            self.tls = await self._stream.start_tls(
+                context, self.endpoint.host or self.endpoint.address, self._timeouts.tls
+            )
             # RFC 3207 section 4.2: all that was learnt before is forgotten.
             reply = await self._hello("EHLO", hostname)
         except Lost as lost:
@@ -217,6 +227,8 @@ class Connection:
         except BaseException:
             self._stream.abort()
             raise
+        if attempt.is_host_leaving:
+            self._stream.close()
         return attempt.outcome(is_kept=is_kept, passes_dsn="DSN" in self.extensions, tls=self.tls)
 
     async def _envelope(self, parcel: Parcel, attempt: Attempt) -> bool:

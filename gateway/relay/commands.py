@@ -1,7 +1,7 @@
-"""What each SMTP command means (RFC 5321 section 4.1; BDAT: RFC 3030, STARTTLS: RFC 3207, XCLIENT: Postfix's XCLIENT_README).
+"""What each SMTP command means (RFC 5321 section 4.1; BDAT: RFC 3030; STARTTLS: RFC 3207; XCLIENT: as in Postfix).
 
-A command takes the conversation and its argument, changes the conversation, and returns a reply, a refusal, or None when it
-has answered by itself or the answer comes later. Nothing here waits.
+A command takes the conversation and its argument, changes the conversation, and returns a reply, a refusal, or None
+when it has answered by itself or the answer comes later. Nothing here waits.
 """
 
 import re
@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from gateway.mail import reply as replies
 from gateway.mail.address import Address, ip_in
-from gateway.mail.envelope import ListenerKind
+from gateway.mail.envelope import ListenerKind, Recipient
 from gateway.mail.errors import Malformed
 from gateway.mail.reply import Reply
-from gateway.relay import arguments, gate
+from gateway.relay import arguments, gate, refusals
 from gateway.relay.data import DROP_BYTES
 from gateway.relay.proxy import XCLIENT_NAMES, parse_xclient
 from gateway.relay.reasons import Reason, Refusal
@@ -28,38 +28,28 @@ if TYPE_CHECKING:
 
 Answer = Reply | Refusal | None
 
-# RFC 5321 section 4.1.4 forbids to refuse a HELO for what it says; letters that could forge a Received field are no name at all.
+# RFC 5321 section 4.1.4 forbids to refuse a HELO for what it says; letters that could forge a Received field are no
+# name at all.
 _HELO: Final = re.compile(rb"[A-Za-z0-9._:/+=~\[\]-]{1,255}")
+_POSTMASTER: Final = b"postmaster"
 _BDAT: Final = re.compile(rb"([0-9]{1,12})(?: ++(LAST))?", re.I)
 # What a browser or another program says that took us for a server of its own protocol.
 FOREIGN: Final = frozenset(
-    {b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT", b"USER", b"HOST:", b"CONTENT-TYPE:"}
+    {
+        b"GET",
+        b"POST",
+        b"PUT",
+        b"HEAD",
+        b"DELETE",
+        b"OPTIONS",
+        b"PATCH",
+        b"TRACE",
+        b"CONNECT",
+        b"USER",
+        b"HOST:",
+        b"CONTENT-TYPE:",
+    }
 )
-
-
-def _refusals(reason: Reason, *given: Reply) -> list[Refusal]:
-    return [Refusal(reply, reason) for reply in given]
-
-
-HELO_FIRST, MAIL_FIRST, RCPT_FIRST, NESTED_MAIL, BAD_SEQUENCE, NO_VALID_RECIPIENTS, DATA_AFTER_BDAT = _refusals(
-    Reason.SEQUENCE,
-    replies.HELO_FIRST,
-    replies.MAIL_FIRST,
-    replies.RCPT_FIRST,
-    replies.NESTED_MAIL,
-    replies.BAD_SEQUENCE,
-    replies.NO_VALID_RECIPIENTS,
-    replies.DATA_AFTER_BDAT,
-)
-BAD_HELO, NO_ARGUMENTS, BAD_CHUNK = _refusals(Reason.SYNTAX, replies.BAD_HELO, replies.NO_ARGUMENTS, replies.BAD_CHUNK)
-NOT_IMPLEMENTED, AUTH_NOT_OFFERED = _refusals(Reason.UNKNOWN_COMMAND, replies.NOT_IMPLEMENTED, replies.AUTH_NOT_OFFERED)
-TLS_ALREADY, TLS_NOT_ALONE = _refusals(Reason.TLS, replies.TLS_ALREADY, replies.TLS_NOT_ALONE)
-XCLIENT_DENIED, BAD_XCLIENT, XCLIENT_TOO_LATE = _refusals(
-    Reason.XCLIENT, replies.XCLIENT_DENIED, replies.BAD_XCLIENT, replies.XCLIENT_TOO_LATE
-)
-TOO_MANY_RECIPIENTS: Final = Refusal(replies.TOO_MANY_RECIPIENTS, Reason.RECIPIENTS)
-SENDING_TOO_FAST: Final = Refusal(replies.SENDING_TOO_FAST, Reason.MESSAGE_RATE)
-MESSAGE_TOO_BIG: Final = gate.MESSAGE_TOO_BIG
 
 
 # --- Hello ------------------------------------------------------------------------------------------------------------
@@ -68,7 +58,7 @@ MESSAGE_TOO_BIG: Final = gate.MESSAGE_TOO_BIG
 def helo(talk: "Conversation", argument: bytes) -> Answer:
     name = argument.strip(b" ")
     if not _HELO.fullmatch(name):
-        return BAD_HELO
+        return refusals.BAD_HELO
     _enter(talk, name.decode(), extended=False)
     # RFC 5321 section 4.2.1: only EHLO is answered in several lines.
     return Reply(250, "", talk.hostname)
@@ -77,7 +67,7 @@ def helo(talk: "Conversation", argument: bytes) -> Answer:
 def ehlo(talk: "Conversation", argument: bytes) -> Answer:
     name = argument.strip(b" ")
     if not _HELO.fullmatch(name):
-        return BAD_HELO
+        return refusals.BAD_HELO
     _enter(talk, name.decode(), extended=True)
     policy, session = talk.policy, talk.session
     source = gate.source_of(talk.kind, session.peer_ip, policy, talk.services.now())
@@ -99,7 +89,7 @@ def _enter(talk: "Conversation", name: str, *, extended: bool) -> None:
     talk.transaction = None
     talk.extended = extended
     talk.offers_dsn = False
-    talk.session = replace(talk.session, helo=name)
+    talk.session = replace(talk.session, helo=name, esmtp=extended)
 
 
 @lru_cache(maxsize=64)
@@ -119,23 +109,23 @@ def _extensions(hostname: str, size: int, *, starttls: bool, dsn: bool, xclient:
 
 def mail(talk: "Conversation", argument: bytes) -> Answer:
     if not talk.session.helo:
-        return HELO_FIRST
+        return refusals.HELO_FIRST
     if talk.transaction is not None:
-        return NESTED_MAIL
+        return refusals.NESTED_MAIL
     split = arguments.split_mail(argument)
     if split is None:
-        return arguments.BAD_ARGUMENTS
+        return refusals.BAD_ARGUMENTS
     parameters = arguments.mail_parameters(split[1], dsn=talk.offers_dsn)
-    if type(parameters) is Refusal:
+    if isinstance(parameters, Refusal):
         return parameters
-    assert isinstance(parameters, arguments.MailParameters)
     if split[1] and not talk.extended:
-        return arguments.UNKNOWN_PARAMETER  # RFC 5321 section 4.1.1.11: parameters follow an EHLO
+        return refusals.UNKNOWN_PARAMETER  # RFC 5321 section 4.1.1.11: parameters follow an EHLO
     mail_from = arguments.sender(split[0], smtputf8=parameters.smtputf8)
-    if type(mail_from) is Refusal:
-        return mail_from
-    assert isinstance(mail_from, Address)
-    return _open_transaction(talk, mail_from, parameters)
+    answer = mail_from if isinstance(mail_from, Refusal) else _open_transaction(talk, mail_from, parameters)
+    if isinstance(answer, Refusal):
+        talk.refuse(answer, mail_from=split[0].decode("utf-8", "replace"))
+        return None
+    return answer
 
 
 def _open_transaction(talk: "Conversation", mail_from: Address, parameters: arguments.MailParameters) -> Answer:
@@ -151,7 +141,7 @@ def _open_transaction(talk: "Conversation", mail_from: Address, parameters: argu
     if refusal is not None:
         return refusal
     if source is not None and services.admission.is_over_rate(source.id, source.max_per_hour, services.monotonic()):
-        return SENDING_TOO_FAST
+        return refusals.SENDING_TOO_FAST
     full = services.intake.has_room(parameters.size or 0)
     if full is not None:
         return Refusal(full, Reason.NO_ROOM)
@@ -163,47 +153,43 @@ def _open_transaction(talk: "Conversation", mail_from: Address, parameters: argu
 def rcpt(talk: "Conversation", argument: bytes) -> Answer:
     transaction = talk.transaction
     if transaction is None:
-        return MAIL_FIRST if talk.session.helo else HELO_FIRST
+        return refusals.MAIL_FIRST if talk.session.helo else refusals.HELO_FIRST
     if transaction.chunks is not None:
-        return BAD_SEQUENCE
+        return refusals.BAD_SEQUENCE
     split = arguments.split_rcpt(argument)
     if split is None:
-        return arguments.BAD_ARGUMENTS
+        return refusals.BAD_ARGUMENTS
     smtputf8 = transaction.parameters.smtputf8
     parameters = arguments.rcpt_parameters(split[1], dsn=talk.offers_dsn, smtputf8=smtputf8)
-    if type(parameters) is Refusal:
+    if isinstance(parameters, Refusal):
         return parameters
-    assert isinstance(parameters, arguments.RcptParameters)
-    address = _recipient_address(split[0], transaction, smtputf8=smtputf8)
-    refusal: Refusal
-    if type(address) is Refusal:
-        refusal = address
+    address = _recipient_address(split[0], smtputf8=smtputf8)
+    if isinstance(address, Refusal):
+        found: Recipient | Refusal = address
     elif len(transaction.recipients) >= transaction.policy.document.limits.recipients:
-        refusal = TOO_MANY_RECIPIENTS
+        found = refusals.TOO_MANY_RECIPIENTS
     else:
-        assert isinstance(address, Address)
         found = gate.check_rcpt(transaction.kind, address, parameters, transaction.policy)
-        if type(found) is not Refusal:
-            transaction.recipients.setdefault(found.address.key, found)  # type: ignore[union-attr]
-            return replies.RECIPIENT_OK
-        refusal = found
-    transaction.refused += 1
-    talk.refuse(refusal, rcpt=split[0].decode("utf-8", "replace"))
-    return None
+    if isinstance(found, Refusal):
+        transaction.refused += 1
+        talk.refuse(found, rcpt=split[0].decode("utf-8", "replace"))
+        return None
+    transaction.recipients.setdefault(found.address.key, found)
+    return replies.RECIPIENT_OK
 
 
-def _recipient_address(path: bytes, transaction: Transaction, *, smtputf8: bool) -> Address | Refusal:
-    if len(path) == len(gate.POSTMASTER) and path.lower() == b"postmaster":
-        return gate.postmaster(transaction.policy) or gate.NO_SUCH_RECIPIENT
+def _recipient_address(path: bytes, *, smtputf8: bool) -> Address | Refusal:
+    if len(path) == len(_POSTMASTER) and path.lower() == _POSTMASTER:
+        return gate.BARE_POSTMASTER
     return arguments.recipient(path, smtputf8=smtputf8)
 
 
 def data(talk: "Conversation", argument: bytes) -> Answer:
     if argument.strip(b" "):
-        return NO_ARGUMENTS
+        return refusals.NO_ARGUMENTS
     transaction = talk.transaction
     if transaction is not None and transaction.chunks is not None:
-        return DATA_AFTER_BDAT
+        return refusals.DATA_AFTER_BDAT
     missing = _missing(talk)
     if missing is not None:
         return missing
@@ -215,16 +201,16 @@ def bdat(talk: "Conversation", argument: bytes) -> Answer:
     found = _BDAT.fullmatch(argument.strip(b" "))
     if found is None:
         # Where the chunk ends is unknown, so what follows cannot be told from commands.
-        talk.hang_up(BAD_CHUNK)
+        talk.hang_up(refusals.BAD_CHUNK)
         return None
     size = int(found[1])
     transaction = talk.transaction
     refusal = _missing(talk)
     if transaction is not None and refusal is None:
         if transaction.is_broken:
-            refusal = BAD_SEQUENCE
+            refusal = refusals.BAD_SEQUENCE
         elif len(transaction.chunks or b"") + size > transaction.policy.document.limits.message_bytes:
-            refusal = MESSAGE_TOO_BIG
+            refusal = refusals.MESSAGE_TOO_BIG
     if refusal is not None and size > DROP_BYTES:
         talk.hang_up(refusal)
         return None
@@ -236,15 +222,15 @@ def _missing(talk: "Conversation") -> Refusal | None:
     """Return what stands against a message now: no EHLO, no MAIL, no recipient."""
     transaction = talk.transaction
     if transaction is None:
-        return MAIL_FIRST if talk.session.helo else HELO_FIRST
+        return refusals.MAIL_FIRST if talk.session.helo else refusals.HELO_FIRST
     if not transaction.recipients:
-        return NO_VALID_RECIPIENTS if transaction.refused else RCPT_FIRST
+        return refusals.NO_VALID_RECIPIENTS if transaction.refused else refusals.RCPT_FIRST
     return None
 
 
 def rset(talk: "Conversation", argument: bytes) -> Answer:
     if argument.strip(b" "):
-        return NO_ARGUMENTS
+        return refusals.NO_ARGUMENTS
     talk.transaction = None
     return replies.OK
 
@@ -254,14 +240,14 @@ def rset(talk: "Conversation", argument: bytes) -> Answer:
 
 def starttls(talk: "Conversation", argument: bytes) -> Answer:
     if talk.settings.tls_context is None:
-        return NOT_IMPLEMENTED
+        return refusals.NOT_IMPLEMENTED
     if argument.strip(b" "):
-        return NO_ARGUMENTS
+        return refusals.NO_ARGUMENTS
     if talk.session.tls is not None:
-        return TLS_ALREADY
+        return refusals.TLS_ALREADY
     if talk.waiting:
         # Sent in clear, perhaps by somebody between, to be taken as protected (CVE-2011-0411).
-        talk.hang_up(TLS_NOT_ALONE)
+        talk.hang_up(refusals.TLS_NOT_ALONE)
         return None
     talk.begin_tls()
     return replies.START_TLS
@@ -269,15 +255,15 @@ def starttls(talk: "Conversation", argument: bytes) -> Answer:
 
 def xclient(talk: "Conversation", argument: bytes) -> Answer:
     if not _may_xclient(talk):
-        return XCLIENT_DENIED
+        return refusals.XCLIENT_DENIED
     if talk.transaction is not None:
-        return XCLIENT_TOO_LATE
+        return refusals.XCLIENT_TOO_LATE
     try:
         attributes = parse_xclient(argument)
     except Malformed:
-        return BAD_XCLIENT
+        return refusals.BAD_XCLIENT
     if attributes.get("ADDR") == "":
-        return BAD_XCLIENT  # A peer without an address would have the rights of whoever speaks for it.
+        return refusals.BAD_XCLIENT  # A peer without an address would have the rights of whoever speaks for it.
     session = talk.session
     talk.speak_for(
         replace(
@@ -310,20 +296,20 @@ def help_(_talk: "Conversation", _argument: bytes) -> Answer:
 
 
 def vrfy(_talk: "Conversation", argument: bytes) -> Answer:
-    return replies.CANNOT_VERIFY if argument.strip(b" ") else arguments.BAD_ARGUMENTS
+    return replies.CANNOT_VERIFY if argument.strip(b" ") else refusals.BAD_ARGUMENTS
 
 
 def not_implemented(_talk: "Conversation", _argument: bytes) -> Answer:
-    return NOT_IMPLEMENTED
+    return refusals.NOT_IMPLEMENTED
 
 
 def auth(_talk: "Conversation", _argument: bytes) -> Answer:
-    return AUTH_NOT_OFFERED
+    return refusals.AUTH_NOT_OFFERED
 
 
 def quit_(talk: "Conversation", argument: bytes) -> Answer:
     if argument.strip(b" "):
-        return NO_ARGUMENTS
+        return refusals.NO_ARGUMENTS
     talk.is_over = talk.is_polite_end = True
     return replies.CLOSING
 

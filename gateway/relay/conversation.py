@@ -1,8 +1,8 @@
 """One SMTP conversation without its socket: octets in, replies out, and the steps that somebody must await.
 
-`commands` knows what each command means, `data` how a message comes in. The rules of the line are here: commands end in CRLF
-(RFC 5321 section 2.3.8), replies keep their order (RFC 2920), limits hold whatever the peer sends. Nothing here waits, so a
-pipelined envelope is answered in one go; time limits are the listener's.
+`commands` knows what each command means, `data` how a message comes in. The rules of the line are here: commands end
+in CRLF (RFC 5321 section 2.3.8), replies keep their order (RFC 2920), limits hold whatever the peer sends. Nothing
+here waits, so a pipelined envelope is answered in one go; time limits are the listener's.
 """
 
 from typing import Final
@@ -16,35 +16,21 @@ from gateway.mail.envelope import Envelope, Session, Tls
 from gateway.mail.errors import Malformed
 from gateway.mail.reply import Reply, wire
 from gateway.policy.compile import Policy
-from gateway.relay import data, proxy
+from gateway.relay import data, proxy, refusals
 from gateway.relay.commands import COMMANDS, FOREIGN, Answer
 from gateway.relay.data import ChunkReader, DataReader
-from gateway.relay.reasons import FORGIVEN, Reason, Refusal
+from gateway.relay.reasons import FORGIVEN, Refusal
 from gateway.relay.services import ListenerSettings, Services
 from gateway.relay.transaction import Transaction
 
 # RFC 5321 section 4.5.3.1.4: 512 octets, and what the parameters of SIZE, SMTPUTF8, DSN and XCLIENT add.
 MAX_LINE: Final = 512 + 1024
+CR: Final = 13
 MAX_SKIPPED: Final = 1 << 20  # octets of one endless line that are listened to
-# Commands answered in one turn of the event loop: enough for an envelope, too few to keep others waiting or replies piling up.
+# Commands answered in one turn of the event loop: enough for an envelope, too few to keep others waiting or replies
+# piling up.
 TURN: Final = 100
 MAX_SHOWN: Final = 320  # characters of a path that events are told
-
-TOO_LONG: Final = Refusal(replies.LINE_TOO_LONG, Reason.LINE_LENGTH)
-BARE_LINE_END: Final = Refusal(replies.BARE_LINE_END, Reason.LINE_ENDS)
-UNKNOWN_COMMAND: Final = Refusal(replies.UNKNOWN_COMMAND, Reason.UNKNOWN_COMMAND)
-NOT_SMTP: Final = Refusal(replies.NOT_SMTP, Reason.NOT_SMTP)
-SHUTTING_DOWN: Final = Refusal(replies.SHUTTING_DOWN, Reason.SHUTDOWN)
-FAILED: Final = Refusal(replies.CONNECTION_FAILED, Reason.FAILED)
-TOO_BIG: Final = Refusal(replies.MESSAGE_TOO_BIG, Reason.MESSAGE_SIZE)
-HEADER_TOO_BIG: Final = Refusal(replies.HEADER_TOO_BIG, Reason.HEADER_SIZE)
-BARE_LINE_ENDS: Final = Refusal(replies.BARE_LINE_ENDS, Reason.LINE_ENDS)
-BAD_PROXY_HEADER: Final = Refusal(replies.BAD_PROXY_HEADER, Reason.PROXY)
-CONNECT_REFUSALS: Final = {
-    Reason.CONNECTIONS: replies.TOO_MANY_CONNECTIONS,
-    Reason.NETWORK_CONNECTIONS: replies.TOO_MANY_FROM_YOU,
-    Reason.CONNECT_RATE: replies.CONNECTING_TOO_FAST,
-}
 
 
 class Take(Struct, frozen=True):
@@ -63,39 +49,9 @@ class StartTls(Struct, frozen=True):
 class Conversation:
     """The state of one connection.
 
-    The listener feeds `receive`, writes and clears `out`, carries `step` out, calls `proceed` again while `has_more`, and hangs
-    up when `is_over`.
+    The listener feeds `receive`, writes and clears `out`, carries `step` out, calls `proceed` again while `has_more`,
+    and hangs up when `is_over`.
     """
-
-    __slots__ = (
-        "_admitted_ip",
-        "_at",
-        "_chunk_refusal",
-        "_commands",
-        "_data",
-        "_errors",
-        "_expects_proxy",
-        "_is_draining",
-        "_skipped",
-        "body",
-        "connected_ip",
-        "extended",
-        "has_more",
-        "is_over",
-        "is_polite_end",
-        "kind",
-        "limits",
-        "messages",
-        "offers_dsn",
-        "out",
-        "received",
-        "services",
-        "session",
-        "settings",
-        "stage",
-        "step",
-        "transaction",
-    )
 
     def __init__(self, settings: ListenerSettings, services: Services, peer_ip: str) -> None:
         now = services.now()
@@ -104,7 +60,9 @@ class Conversation:
         self.kind = settings.kind
         self.connected_ip = peer_ip  # after PROXY; XCLIENT does not change it
         self.limits = services.policy().document.limits
-        self.session = Session(services.new_id(int(now.timestamp() * 1000)), settings.kind, peer_ip, "", "", None, "", now)
+        self.session = Session(
+            services.new_id(int(now.timestamp() * 1000)), settings.kind, peer_ip, "", "", None, "", now
+        )
         self.transaction: Transaction | None = None
         self.body: DataReader | ChunkReader | None = None
         self.step: Take | StartTls | None = None
@@ -122,10 +80,11 @@ class Conversation:
         self._skipped = 0  # octets of a line that is too long
         self._commands = 0
         self._errors = 0
-        self._expects_proxy = False
+        self.expects_proxy = False
         self._is_draining = False
         self._chunk_refusal: Refusal | None = None
         self._admitted_ip = ""
+        self._is_greeted = False
 
     # --- Begin and end ------------------------------------------------------------------------------------------------
 
@@ -139,15 +98,6 @@ class Conversation:
         return self.policy.document.hostname or self.settings.hostname
 
     @property
-    def waits_for_proxy(self) -> bool:
-        return self._expects_proxy
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether the connection was admitted, so that its end must be told."""
-        return bool(self._admitted_ip)
-
-    @property
     def waiting(self) -> int:
         """Octets that have come and are not read yet."""
         return len(self._data) - self._at
@@ -155,32 +105,34 @@ class Conversation:
     def open(self) -> None:
         """Greet, or wait for the header of a trusted proxy (which then has to send one)."""
         if ip_in(self.session.peer_ip, self.policy.document.trust.proxy):
-            self._expects_proxy = True
+            self.expects_proxy = True
         elif self.admit():
             self._greet()
 
     def admit(self) -> bool:
         """Ask whether the peer may connect, and count it. If not, it has been told."""
         services, ip = self.services, self.session.peer_ip
-        self.forget_admission()
+        self._forget_admission()
         if services.sessions.is_draining:
-            self.hang_up(SHUTTING_DOWN)
+            self.hang_up(refusals.SHUTTING_DOWN)
             return False
         policy = services.policy()
         is_source = policy.ledger.relay_source(ip, services.now()) is not None
         reason = services.admission.connect(ip, policy.document.limits, services.monotonic(), is_source=is_source)
         if reason is not None:
-            self.hang_up(Refusal(CONNECT_REFUSALS[reason], reason))
+            self.hang_up(refusals.CONNECTING[reason])
             return False
         self._admitted_ip = ip
         return True
 
-    def forget_admission(self) -> None:
+    def _forget_admission(self) -> None:
         if self._admitted_ip:
             self.services.admission.disconnect(self._admitted_ip)
             self._admitted_ip = ""
 
     def _greet(self) -> None:
+        self._is_greeted = True
+        self.stage = "command"
         self.services.events.connected(self.settings.kind, self.session.peer_ip)
         self.say(replies.greeting(self.hostname))
 
@@ -198,8 +150,9 @@ class Conversation:
         """The connection is gone: give back what is counted."""
         self.is_over = True
         self._end_body()
-        if self.is_counted:
-            self.forget_admission()
+        self._forget_admission()
+        if self._is_greeted:
+            self._is_greeted = False
             self.services.events.disconnected(self.session, self.messages)
 
     # --- Octets in, replies out ---------------------------------------------------------------------------------------
@@ -208,9 +161,9 @@ class Conversation:
         """Take what the peer sent, and answer what can be answered."""
         self._data = self._data[self._at :] + octets if self._at < len(self._data) else octets
         self._at = 0
-        if self._expects_proxy:
+        if self.expects_proxy:
             self._read_proxy_header()
-        if self.step is None and not self._expects_proxy:
+        if self.step is None and not self.expects_proxy:
             self.proceed()
 
     def proceed(self) -> None:
@@ -225,21 +178,24 @@ class Conversation:
     def say(self, reply: Reply) -> None:
         self.out.append(wire(reply))
 
-    def refuse(self, refusal: Refusal, rcpt: str = "") -> None:
-        """Say no, and count it. `rcpt` is the recipient meant, for events."""
+    def refuse(self, refusal: Refusal, *, mail_from: str = "", rcpt: str = "") -> None:
+        """Say no, and count it. The paths that are meant are for events."""
         if refusal.reason not in FORGIVEN:
             self._errors += 1
             if self._errors >= self.limits.errors and not self.is_over:
                 self.is_over = True
-                self._tell(refusal, rcpt)
-                refusal = Refusal(replies.TOO_MANY_ERRORS, Reason.ERRORS)
+                self._tell(refusal, mail_from, rcpt)
+                refusal = refusals.TOO_MANY_ERRORS
         self.say(refusal.reply)
-        self._tell(refusal, rcpt)
+        self._tell(refusal, mail_from, rcpt)
 
-    def _tell(self, refusal: Refusal, rcpt: str) -> None:
-        transaction = self.transaction
-        session, mail_from = (self.session, "") if transaction is None else (transaction.session, str(transaction.mail_from))
-        self.services.events.refused(session, self.stage, refusal.reply, refusal.reason, mail_from[:MAX_SHOWN], rcpt[:MAX_SHOWN])
+    def _tell(self, refusal: Refusal, mail_from: str, rcpt: str) -> None:
+        session, transaction = self.session, self.transaction
+        if transaction is not None:
+            session, mail_from = transaction.session, str(transaction.mail_from)
+        self.services.events.refused(
+            session, self.stage, refusal.reply, refusal.reason, mail_from[:MAX_SHOWN], rcpt[:MAX_SHOWN]
+        )
 
     def answered(self, reply: Reply) -> None:
         """The message has its outcome: tell it, and go on with what came meanwhile."""
@@ -252,6 +208,8 @@ class Conversation:
                 self.services.admission.count_message(take.session.source, self.services.monotonic())
         elif reply.is_permanent:
             self._errors += 1
+            if self._errors >= self.limits.errors:
+                self.hang_up(refusals.TOO_MANY_ERRORS)
         self._end_if_drained()
         self.proceed()
 
@@ -259,12 +217,15 @@ class Conversation:
         self.step = StartTls()
 
     def secured(self, tls: Tls) -> None:
-        """The handshake is done. RFC 3207 section 4.2: nothing that was said before it counts."""
+        """The handshake is done. RFC 3207 section 4.2: nothing that was said before it counts.
+
+        What has been received since is protected already: nothing was left unread when STARTTLS was obeyed.
+        """
         self.step = None
-        self._data, self._at, self._skipped = b"", 0, 0
         self.transaction = None
         self.extended = self.offers_dsn = False
         self.session = replace(self.session, tls=tls, helo="")
+        self.proceed()
 
     def speak_for(self, session: Session, *, extended: bool) -> None:
         """XCLIENT: begin anew, as with the peer that `session` names."""
@@ -283,20 +244,17 @@ class Conversation:
         if end < 0:
             return self._wait_for_line_end()
         self._at = end + 1
-        if self._skipped:
-            self._skipped = 0
-            self.refuse(TOO_LONG)
-            return True
+        skipped, self._skipped = self._skipped, 0
         self._commands += 1
         if self._commands > self.limits.commands:
-            self.hang_up(Refusal(replies.TOO_MANY_COMMANDS, Reason.COMMANDS))
-        elif end - at >= MAX_LINE:
-            self.refuse(TOO_LONG)
+            self.hang_up(refusals.TOO_MANY_COMMANDS)
+        elif skipped or end - at >= MAX_LINE:
+            self.refuse(refusals.LINE_TOO_LONG)
         else:
             line = octets[at : end - 1]
             # RFC 5321 section 2.3.8: CR and LF only ever together. NUL has no place in any command.
-            if octets[end - 1] != 13 or end == at or b"\r" in line or b"\0" in line:
-                self.refuse(BARE_LINE_END)
+            if end == at or octets[end - 1] != CR or b"\r" in line or b"\0" in line:
+                self.refuse(refusals.BARE_LINE_END)
             else:
                 self._obey(line)
         return True
@@ -306,16 +264,15 @@ class Conversation:
         command = COMMANDS.get(verb.upper())
         if command is None:
             # A web page that posts to us must not be able to hide commands in its form (cross-protocol scripting).
-            self.hang_up(NOT_SMTP) if verb.upper() in FOREIGN else self.refuse(UNKNOWN_COMMAND)
+            self.hang_up(refusals.NOT_SMTP) if verb.upper() in FOREIGN else self.refuse(refusals.UNKNOWN_COMMAND)
             return
         self.stage = command.stage
         answer: Answer = command.obey(self, argument)
-        if answer is None:
-            return
-        if type(answer) is Refusal:
+        if isinstance(answer, Refusal):
             self.refuse(answer)
-        else:
-            self.say(answer)  # type: ignore[arg-type]
+        elif answer is not None:
+            self.say(answer)
+        self.stage = "command"
         if self._is_draining:
             self._end_if_drained()
 
@@ -325,13 +282,18 @@ class Conversation:
             self._skipped += waiting
             self._data, self._at = b"", 0
             if self._skipped > MAX_SKIPPED:
-                self.hang_up(TOO_LONG)
+                self.hang_up(refusals.LINE_TOO_LONG)
         return False
 
     def _end_if_drained(self) -> None:
-        if self._is_draining and not self.is_over and self.transaction is None and self.step is None and self.body is None:
-            self.stage = "connect"
-            self.hang_up(SHUTTING_DOWN)
+        if (
+            self._is_draining
+            and not self.is_over
+            and self.transaction is None
+            and self.step is None
+            and self.body is None
+        ):
+            self.hang_up(refusals.SHUTTING_DOWN)
 
     # --- The message --------------------------------------------------------------------------------------------------
 
@@ -341,7 +303,7 @@ class Conversation:
         self._begin_body(DataReader(self.transaction.policy.document.limits.message_bytes))
 
     def begin_chunk(self, size: int, *, is_last: bool, refusal: Refusal | None) -> None:
-        """What follows is a BDAT chunk. With `refusal` it is read, since its octets are no commands, and then refused."""
+        """What follows is a BDAT chunk. With `refusal` it is read, since it holds no commands, and then refused."""
         transaction, into = self.transaction, None
         if refusal is None and transaction is not None:
             if transaction.chunks is None:
@@ -370,7 +332,7 @@ class Conversation:
             self._data, self._at = b"", 0
             if isinstance(body, DataReader) and body.is_endless:
                 self._end_body()
-                self.hang_up(TOO_BIG)
+                self.hang_up(refusals.MESSAGE_TOO_BIG)
             return False
         self.received += end - before
         self._at = end
@@ -406,11 +368,11 @@ class Conversation:
         limits = transaction.policy.document.limits
         is_clean = data.has_clean_line_ends(raw)
         if is_too_big or len(raw) > limits.message_bytes:
-            self.refuse(TOO_BIG)
+            self.refuse(refusals.MESSAGE_TOO_BIG)
         elif not data.is_header_within(raw, limits.header_bytes):
-            self.refuse(HEADER_TOO_BIG)
+            self.refuse(refusals.HEADER_TOO_BIG)
         elif not is_clean and limits.bare_line_ends == "refuse":
-            self.refuse(BARE_LINE_ENDS)
+            self.refuse(refusals.BARE_LINE_ENDS)
         else:
             whole = raw if is_clean else data.repair_line_ends(raw)
             self.step = Take(transaction.session, transaction.envelope(), whole, transaction.policy)
@@ -422,12 +384,12 @@ class Conversation:
         try:
             found = proxy.parse_proxy(self._data)
         except Malformed:
-            self.hang_up(BAD_PROXY_HEADER)
+            self.hang_up(refusals.BAD_PROXY_HEADER)
             return
         if found is None:
             return
         origin, self._at = found
-        self._expects_proxy = False
+        self.expects_proxy = False
         if origin.ip:
             self.connected_ip = origin.ip
             self.session = replace(self.session, peer_ip=origin.ip)

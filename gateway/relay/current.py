@@ -1,6 +1,7 @@
 """The policy in force in this process: polled by revision, compiled off the loop, swapped whole, kept on disk.
 
-A document that does not compile never replaces a good one. While the database is away the last good policy goes on, and says so.
+A document that does not compile never replaces a good one. While the database is away the last good policy goes on,
+and says so.
 """
 
 import asyncio
@@ -116,7 +117,9 @@ class CurrentPolicy:
 
     def _compile(self, version: int, revision: int, document: Document) -> None:
         try:
-            compiled = compile(document, registry(), hop_key=self._hop_key, hostname=document.hostname or self._hostname)
+            compiled = compile(
+                document, registry(), hop_key=self._hop_key, hostname=document.hostname or self._hostname
+            )
         except PolicyError as error:
             # The console refuses such a document; it can still come from another release or a hand in the database.
             log.error("policy.refused", version=version, error=str(error))
@@ -140,7 +143,9 @@ class CurrentPolicy:
             return
         self._saved_at = moment
         policy = self.policy
-        copy = LastGood(policy.version, policy.revision, policy.document.model_dump_json(), tuple(self._entries.values()))
+        copy = LastGood(
+            policy.version, policy.revision, policy.document.model_dump_json(), tuple(self._entries.values())
+        )
         partial = self._file.with_suffix(f".{os.getpid()}")
         try:
             partial.write_bytes(msgspec.json.encode(copy))
@@ -152,7 +157,9 @@ class CurrentPolicy:
         try:
             copy = msgspec.json.decode(self._file.read_bytes(), type=LastGood)
         except (OSError, msgspec.DecodeError):
-            raise NoPolicy(f"the database cannot be used ({cause}) and there is no last good policy in {self._file}") from None
+            raise NoPolicy(
+                f"the database cannot be used ({cause}) and there is no last good policy in {self._file}"
+            ) from None
         self._entries = {entry.id: entry for entry in copy.entries}
         self.is_database_away = True
         self._compile(copy.version, copy.revision, Document.model_validate_json(copy.document))

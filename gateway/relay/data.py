@@ -1,19 +1,21 @@
 """The octets of a message as they come in: after DATA up to the end mark, or in BDAT chunks of told size.
 
-Works by chunk, never by line, and knows neither sockets nor replies. Memory is bounded by the limit given: what goes beyond
-it is counted and dropped.
+Works by chunk, never by line, and knows neither sockets nor replies. Memory is bounded by the limit given: what goes
+beyond it is counted and dropped.
 """
 
+import io
 from typing import Final
 
-# RFC 5321 section 4.1.1.4: the end of mail data is this and nothing else. Whoever also takes LF.LF or CR.CR can be smuggled to.
+# RFC 5321 section 4.1.1.4: the end of mail data is this and nothing else. Whoever also takes LF.LF or CR.CR can be
+# smuggled to.
 END_MARK: Final = b"\r\n.\r\n"
 _LINE_START: Final = b"\r\n"
 _OVERLAP: Final = len(END_MARK) - 1
 # What is too big is read on so that the peer hears why; nobody is listened to for more than this.
 DROP_BYTES: Final = 64 << 20
 
-_ALL_BUT_LINE_ENDS: Final = bytes(octet for octet in range(256) if octet not in b"\r\n\0")
+_SLICE: Final = 1 << 20  # octets that are looked at together
 
 
 class DataReader:
@@ -22,7 +24,8 @@ class DataReader:
     __slots__ = ("_held", "_max_wire", "is_endless", "is_too_big", "raw", "received")
 
     def __init__(self, max_bytes: int) -> None:
-        # Dots are stuffed on the wire: at worst every line is a dot, three octets that become four. The exact size is known at the end.
+        # Dots are stuffed on the wire: at worst every line is a dot, three octets that become four. The exact size is
+        # known at the end.
         self._max_wire = max_bytes + max_bytes // 3 + len(END_MARK)
         self._held: bytearray | None = None
         self.raw = b""
@@ -75,7 +78,7 @@ class DataReader:
     def _drop(self, held: bytearray) -> None:
         self.is_too_big = True
         self.is_endless = self.received > self._max_wire + DROP_BYTES
-        del held[: -_OVERLAP]
+        del held[:-_OVERLAP]
 
 
 class ChunkReader:
@@ -100,8 +103,15 @@ class ChunkReader:
 
 def has_clean_line_ends(raw: bytes) -> bool:
     """Tell whether every CR and LF of `raw` is in a CRLF and there is no NUL."""
-    ends = raw.translate(None, _ALL_BUT_LINE_ENDS)
-    return ends == _LINE_START * (len(ends) // 2)
+    if b"\0" in raw:
+        return False
+    # The standard library's universal newlines note which kinds of line end they met: one exact pass in C. (Leaving only
+    # CR and LF by `translate` and comparing is no faster and takes CR.LF, apart, for a pair.)
+    ends = io.IncrementalNewlineDecoder(None, translate=False)
+    for at in range(0, len(raw), _SLICE):
+        ends.decode(raw[at : at + _SLICE].decode("latin-1"))
+    ends.decode("", final=True)
+    return ends.newlines in (None, "\r\n")
 
 
 def repair_line_ends(raw: bytes) -> bytes:

@@ -1,6 +1,9 @@
-"""The built-in mail drop: an SMTP server that files everything into a Maildir. The next hop of a first try, not a mailbox server.
+"""The built-in mail drop: an SMTP server that files everything into a Maildir.
 
-It answers 250 when the file is in place (written, synced, renamed, as Maildir asks), so nothing is lost between relay and drop.
+The next hop of a first try, not a mailbox server.
+
+It answers 250 when the file is in place (written, synced, renamed, as Maildir asks), so nothing is lost between relay
+and drop.
 """
 
 import asyncio
@@ -28,9 +31,11 @@ class MaildirHandler:
         for name in ("tmp", "new", "cur"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 (aiosmtpd's name)
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         content = envelope.original_content or b""
-        head = f"Return-Path: <{envelope.mail_from}>\r\n" + "".join(f"Delivered-To: {to}\r\n" for to in envelope.rcpt_tos)
+        head = f"Return-Path: <{envelope.mail_from}>\r\n" + "".join(
+            f"Delivered-To: {to}\r\n" for to in envelope.rcpt_tos
+        )
         raw = head.encode("utf-8", "surrogateescape") + content
         loop = asyncio.get_running_loop()
         try:
@@ -69,7 +74,9 @@ async def serve(folder: Path, listening: socket.socket) -> None:
     handler = MaildirHandler(folder)
 
     def protocol() -> Any:
-        return DropServer(handler, data_size_limit=LIMIT_BYTES, enable_SMTPUTF8=True, hostname="drop.invalid", loop=loop)
+        return DropServer(
+            handler, data_size_limit=LIMIT_BYTES, enable_SMTPUTF8=True, hostname="drop.invalid", loop=loop
+        )
 
     server = await loop.create_server(protocol, sock=listening)
     log.info("listener.listening", address=f"{listening.getsockname()}")

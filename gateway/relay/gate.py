@@ -1,29 +1,25 @@
 """What is decided before DATA, where no key can open anything: relay rights, sender domains, our recipients, size.
 
-Pure functions over one pinned policy; time is an argument. A peer relays because the ledger says so and for no other reason:
-not by HELO, name, sender address, or what a path looks like.
+Pure functions over one pinned policy; time is an argument. A peer relays because the ledger says so and for no other
+reason: not by HELO, name, sender address, or what a path looks like.
 """
 
 from datetime import datetime
 from typing import Final
 
 from gateway.mail import reply as replies
-from gateway.mail.address import Address, ip_in, parse_mailbox
+from gateway.mail.address import Address, ip_in
 from gateway.mail.envelope import Direction, ListenerKind, Recipient
-from gateway.mail.errors import Malformed
 from gateway.policy.compile import Policy
 from gateway.policy.ledger import RelaySource
+from gateway.relay import refusals
 from gateway.relay.arguments import MailParameters, RcptParameters
 from gateway.relay.reasons import Reason, Refusal
 
-POSTMASTER: Final = "postmaster"
+BARE_POSTMASTER: Final = Address("postmaster", "")
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 # Ways to write a route into a local part: user%host@here, host!user@here, "user@host"@here.
 ROUTING_MARKS: Final = frozenset("%!@")
-
-MESSAGE_TOO_BIG: Final = Refusal(replies.MESSAGE_TOO_BIG, Reason.MESSAGE_SIZE)
-RELAYING_DENIED: Final = Refusal(replies.RELAYING_DENIED, Reason.RELAYING)
-NO_SUCH_RECIPIENT: Final = Refusal(replies.NO_SUCH_RECIPIENT, Reason.UNKNOWN_RECIPIENT)
 
 
 def source_of(kind: ListenerKind, peer_ip: str, policy: Policy, now: datetime) -> RelaySource | None:
@@ -39,59 +35,52 @@ def kind_for(kind: ListenerKind, source: RelaySource | None) -> ListenerKind:
 
 
 def check_mail(
-    kind: ListenerKind, peer_ip: str, source: RelaySource | None, mail_from: Address, parameters: MailParameters, policy: Policy
+    kind: ListenerKind,
+    peer_ip: str,
+    source: RelaySource | None,
+    mail_from: Address,
+    parameters: MailParameters,
+    policy: Policy,
 ) -> Refusal | None:
     """Judge MAIL. `kind` and `source` are those of `kind_for` and `source_of`."""
     if parameters.size is not None and parameters.size > policy.document.limits.message_bytes:
-        return MESSAGE_TOO_BIG
+        return refusals.MESSAGE_TOO_BIG
     if kind is ListenerKind.INBOUND:
         return None
     if source is None and not (kind is ListenerKind.PORTAL and ip_in(peer_ip, LOOPBACK)):
         return Refusal(replies.with_link(replies.RELAYING_DENIED, policy.document.portal_url), Reason.NOT_A_SOURCE)
     if kind is ListenerKind.OUTBOUND and source is not None and not may_send_as(source, mail_from, policy):
-        return Refusal(replies.with_link(replies.SENDER_NOT_ALLOWED, policy.document.portal_url), Reason.SENDER_NOT_ALLOWED)
+        return Refusal(
+            replies.with_link(replies.SENDER_NOT_ALLOWED, policy.document.portal_url), Reason.SENDER_NOT_ALLOWED
+        )
     return None
 
 
 def may_send_as(source: RelaySource, mail_from: Address, policy: Policy) -> bool:
-    """Tell whether a relay source may use this reverse-path. The null path is everybody's: notifications have no other."""
+    """Tell whether a relay source may use this reverse-path. The null path is everybody's, for notifications."""
     if source.any_sender or mail_from.is_null:
         return True
-    return mail_from.ascii_domain in (source.allowed_domains or policy.document.domains)
+    return mail_from.ascii_domain in (source.allowed_domains or policy.own_domains)
 
 
 def check_rcpt(kind: ListenerKind, address: Address, parameters: RcptParameters, policy: Policy) -> Recipient | Refusal:
-    """Judge RCPT; return the recipient to deliver to, an alias resolved and its direction fixed."""
-    document = policy.document
+    """Judge RCPT; return the recipient to deliver to, an alias resolved and its direction fixed.
+
+    `BARE_POSTMASTER` stands for `RCPT TO:<postmaster>` (RFC 5321 section 4.5.1).
+    """
     if address.is_literal:
-        return RELAYING_DENIED  # A literal names a machine, perhaps one of ours; mail goes to domains.
-    domain = address.ascii_domain
-    if domain not in document.domains:
+        return refusals.RELAYING_DENIED  # A literal names a machine, perhaps one of ours; mail goes to domains.
+    if address is not BARE_POSTMASTER and address.ascii_domain not in policy.own_domains:
         if kind is not ListenerKind.OUTBOUND:
-            return RELAYING_DENIED
+            return refusals.RELAYING_DENIED
         return Recipient(address, Direction.OUTBOUND, parameters.notify, parameters.orcpt)
     if not ROUTING_MARKS.isdisjoint(address.local):
         # The next hop might read it as a route and relay for whoever we took it from.
-        return RELAYING_DENIED
-    target = policy.ledger.recipient(address, document)
+        return refusals.RELAYING_DENIED
+    target = policy.ledger.recipient(address, policy.document)
     if target is None:
-        if address.local.lower() != POSTMASTER:
-            return NO_SUCH_RECIPIENT
-        target = address  # RFC 5321 section 4.5.1: postmaster of every domain that we take mail for
+        return refusals.NO_SUCH_RECIPIENT
     return Recipient(target, _DIRECTIONS[kind], parameters.notify, parameters.orcpt)
-
-
-def postmaster(policy: Policy) -> Address | None:
-    """Return who `RCPT TO:<postmaster>` without a domain is (RFC 5321 section 4.5.1); None while we have no domain."""
-    document = policy.document
-    if document.postmaster:
-        try:
-            address = parse_mailbox(document.postmaster)
-        except Malformed:
-            address = None
-        if address is not None and address.ascii_domain in document.domains:
-            return address
-    return next((Address(POSTMASTER, domain) for domain in document.domains), None)
 
 
 _DIRECTIONS: Final = {

@@ -1,11 +1,12 @@
 """Bring what was accepted, refused and settled into the database, after the reply and in batches.
 
-The record in the spool is the commit, so the database may be slow or away: items wait here (bounded by `max_unimported`, which
-the gate asks) and are imported when it is back. A message waits a moment for its first attempt, so that most are imported as
-delivered and need no second write.
+The record in the spool is the commit, so the database may be slow or away: items wait here (bounded by
+`max_unimported`, which the gate asks) and are imported when it is back. A message waits a moment for its first
+attempt, so that most are imported as delivered and need no second write.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,10 +15,11 @@ from datetime import UTC, datetime, timedelta
 
 from gateway import log, metrics
 from gateway.accepted import Accepted, Location, Settled
+from gateway.mail.reference import reference
 from gateway.spool.journal import Journal
 from gateway.store import messages, queue, refused
 from gateway.store.database import Database, DatabaseAway
-from gateway.store.messages import ImportItem
+from gateway.store.messages import ImportItem, NotImported
 from gateway.store.refused import RefusedSession
 
 BATCH = 300  # messages in one import
@@ -57,7 +59,9 @@ class Importer:
         self._results: list[Noted] = []
         self._refused: list[ImportItem] = []
         self._sessions: list[RefusedSession] = []
+        self._stuck: set[str] = set()  # segments with a record that the database does not take
         self._wake = asyncio.Event()
+        self._full = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="import")
         self._after_settle: list[Callable[[Sequence[Settled]], None]] = []
         self.is_away = False
@@ -67,13 +71,14 @@ class Importer:
     def put(self, accepted: Accepted, location: Location) -> None:
         """Take a durable group; unless it is held, its recipients are being delivered from memory right now."""
         self._waiting[accepted.id, accepted.group] = _Waiting(accepted, location)
+        if len(self._waiting) >= FULL_AT:
+            self._full.set()
         self._wake.set()
 
     def settle(self, results: Sequence[Settled]) -> None:
         """Take results of attempts; they reach the database with the message, or right after it."""
         number = self._note(results)
         for result in results:
-            metrics.count("deliveries", result.state)
             waiting = self._waiting.get((result.message_id, result.group))
             if waiting is None:
                 self._results.append((number, result))
@@ -83,7 +88,7 @@ class Importer:
         self._wake.set()
 
     def _note(self, results: Sequence[Settled]) -> int:
-        """Keep the results beside the segments until the database has them: a process that is killed now repeats nothing."""
+        """Keep the results beside the segments until the database has them: a killed process repeats nothing."""
         try:
             return self._journal.note(results)
         except OSError as error:
@@ -124,7 +129,8 @@ class Importer:
 
     def unimported_segments(self) -> set[str]:
         """Segments whose records the database does not know yet; they must not be unlinked."""
-        return {item.location.segment for batch in (self._waiting, self._importing) for item in list(batch.values())}
+        waiting = [item.location.segment for batch in (self._waiting, self._importing) for item in batch.values()]
+        return {*waiting, *self._stuck}
 
     # -- the work
 
@@ -132,11 +138,12 @@ class Importer:
         """Import until cancelled; call `finish` afterwards."""
         while True:
             await self._wake.wait()
-            await self._gather()
             self._wake.clear()
-            while self._has_work():
-                if not await self._import_once():
-                    await asyncio.sleep(RETRY_SECONDS)
+            await self._gather()
+            if self._has_work() and not await self._import_once():
+                await asyncio.sleep(RETRY_SECONDS)
+            if self._waiting or self._has_work():
+                self._wake.set()
 
     async def finish(self, seconds: float = 10.0) -> None:
         """Import what is left at an orderly end; what cannot be is imported from the spool by whoever adopts it."""
@@ -150,10 +157,13 @@ class Importer:
         self._journal.close()
 
     async def _gather(self) -> None:
-        """Wait a little for company: a full batch, or the time."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while len(self._waiting) < FULL_AT and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        """Wait a little for company: until the batch is full, or the time is over."""
+        if len(self._waiting) >= FULL_AT:
+            return
+        self._full.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._full.wait()
 
     def _ready(self) -> list[_Waiting]:
         limit = time.monotonic() - WAIT_SECONDS
@@ -204,14 +214,26 @@ class Importer:
     ) -> None:
         started = time.perf_counter()
         until = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
-        items = [ImportItem(w.accepted, w.location, tuple(r for _, r in w.settled), self._owner, until) for w in batch]
+        items = [
+            ImportItem(w.accepted, w.location, tuple([r for _, r in w.settled]), self._owner, until) for w in batch
+        ]
         if items or refusals:
-            messages.import_batch(self._database, [*items, *refusals])
+            self._import([*items, *refusals])
         if sessions:
             refused.record(self._database, sessions)
         if results:
             queue.settle(self._database, [result for _number, result in results], owner=self._owner)
         metrics.observe("import_seconds", time.perf_counter() - started)
+
+    def _import(self, items: Sequence[ImportItem]) -> None:
+        try:
+            messages.import_batch(self._database, items)
+        except NotImported as error:
+            # Nothing is lost: the segment stays, and an adopter tries again. Delivery from memory goes on.
+            for item, cause in error.failed:
+                log.error("import.refused", ref=reference(item.accepted.id), error=f"{type(cause).__name__}: {cause}")
+                if item.location is not None:
+                    self._stuck.add(item.location.segment)
 
     def _note_away(self, error: DatabaseAway) -> None:
         metrics.count("imports_failed")

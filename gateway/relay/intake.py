@@ -1,7 +1,8 @@
 """From the end of DATA to the reply: inspect, judge, transform, commit to the spool, hand over for delivery.
 
-`take` is the whole path of a message in one place (docs/flow.md). Before the spool has said that the record is durable nothing has
-been promised to the peer; after it the mail is ours, whatever happens to the database, the peer or this process.
+`take` is the whole path of a message in one place (docs/flow.md). Before the spool has said that the record is
+durable nothing has been promised to the peer; after it the mail is ours, whatever happens to the database, the peer
+or this process.
 """
 
 import asyncio
@@ -21,12 +22,17 @@ from gateway.mail.reply import Reply
 from gateway.policy.compile import Policy
 from gateway.relay.importer import Importer
 from gateway.relay.outgoing import ENCODE, Judged, Outgoing, behind_upstream, head, make_trace, prepare, share_out
+from gateway.relay.services import CountsData
 from gateway.spool import Pieces, SpoolFailed, SpoolFull
 from gateway.verdict import Action, Answers, Case, Question, Unknown, Verdict
 
 ANSWER_SECONDS = 5.0  # One deadline for all questions of a message.
 REFUSING = frozenset({Action.REJECT, Action.DEFER})
-REFUSAL_EVENTS = {Action.REJECT: "message.refused", Action.DEFER: "message.deferred", Action.DISCARD: "message.discarded"}
+REFUSAL_EVENTS = {
+    Action.REJECT: "message.refused",
+    Action.DEFER: "message.deferred",
+    Action.DISCARD: "message.discarded",
+}
 
 
 class Appends(Protocol):
@@ -50,7 +56,9 @@ class AnswersQuestions(Protocol):
 class Intake:
     """One for each SMTP worker."""
 
-    def __init__(self, spool: Appends, importer: Importer, delivery: Delivers, answers: AnswersQuestions, *, in_data: "InData") -> None:
+    def __init__(
+        self, spool: Appends, importer: Importer, delivery: Delivers, answers: AnswersQuestions, *, in_data: CountsData
+    ) -> None:
         self._spool = spool
         self._importer = importer
         self._delivery = delivery
@@ -62,7 +70,7 @@ class Intake:
         if not self._spool.has_room(size):
             return replies.STORAGE_FULL
         if self._importer.is_full:
-            return replies.STORAGE_AWAY
+            return replies.BACKLOG_FULL
         return None
 
     async def take(self, session: Session, envelope: Envelope, raw: bytes, policy: Policy) -> Reply:
@@ -109,13 +117,15 @@ class Intake:
             self._note_refusal(judged)
             return replies.queued(judged.ref)
         try:
-            locations = await self._spool.append([(one.accepted, one.pieces) for one in outgoing], linger=self._in_data.count > 0)
+            locations = await self._spool.append(
+                [(one.accepted, one.pieces) for one in outgoing], linger=self._in_data.count > 0
+            )
         except SpoolFull:
             log.warning("spool.full", ref=judged.ref)
             return replies.STORAGE_FULL
         except SpoolFailed as error:
             log.error("spool.failed", ref=judged.ref, error=str(error))
-            return replies.STORAGE_AWAY
+            return replies.STORAGE_FAILED
         # The records are durable: from here on the message is ours, whatever happens to the peer or the database.
         for one, location in zip(outgoing, locations, strict=True):
             self._hand_over(one, location, judged.policy)
@@ -155,15 +165,7 @@ class Intake:
 
 def refusal_of(judged: Judged, verdict: Verdict) -> Reply:
     """The public words of a refusal or a deferral: a category and a reference, never a rule or a cause."""
-    if verdict.action is Action.DEFER:
-        return replies.deferral(judged.ref)
-    return replies.refusal(verdict.category, judged.ref, judged.policy.document.portal_url)
-
-
-class InData:
-    """How many sessions of this worker are inside DATA: whether it is worth waiting for company at the spool."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
+    reply = replies.refusal(verdict.category, judged.ref, judged.policy.document.portal_url)
+    if verdict.action is Action.DEFER and reply.is_permanent:
+        return Reply(451, "4.7.1", reply.text)
+    return reply

@@ -1,8 +1,9 @@
 """The SMTP listener: aiosmtpd's protocol class around one `Conversation`.
 
-aiosmtpd gives the frame: life cycle, session, the task of each connection. Its command loop is replaced, since it strips line
-ends, waits for each command by itself and offers no pipelining: here commands are answered right where octets come in, and the
-task of a connection (`_handle_client`) only does what must be awaited, the handshake of STARTTLS and the intake of a message.
+aiosmtpd gives the frame: life cycle, session, the task of each connection. Its command loop is replaced, since it
+strips line ends, waits for each command by itself and offers no pipelining: here commands are answered right where
+octets come in, and the task of a connection (`_handle_client`) only does what must be awaited, the handshake of
+STARTTLS and the intake of a message.
 """
 
 import asyncio
@@ -14,11 +15,11 @@ from aiosmtpd.smtp import SMTP
 
 from gateway import log
 from gateway.mail import reply as replies
-from gateway.relay import tls
+from gateway.relay import refusals, tls
 from gateway.relay.conversation import Conversation, StartTls, Take
 from gateway.relay.data import DataReader
 from gateway.relay.proxy import peer_ip
-from gateway.relay.reasons import Reason, Refusal
+from gateway.relay.reasons import Refusal
 from gateway.relay.services import ListenerSettings, Services
 
 __all__ = ["Listener", "make_protocol"]
@@ -32,13 +33,6 @@ TICK_SECONDS: Final = 15.0  # how often a session's clock is looked at; short li
 SLOW_AFTER_SECONDS: Final = 60.0  # a message is measured after so long
 MAX_WAITING: Final = 1 << 16  # octets that may wait while a message is being taken; then the peer is not read from
 
-IDLE: Final = Refusal(replies.IDLE_TOO_LONG, Reason.TIMEOUT)
-SESSION_OVER: Final = Refusal(replies.SESSION_TOO_LONG, Reason.TIMEOUT)
-TOO_SLOW: Final = Refusal(replies.DATA_TOO_SLOW, Reason.SLOW_DATA)
-NO_PROXY_HEADER: Final = Refusal(replies.BAD_PROXY_HEADER, Reason.PROXY)
-FAILED: Final = Refusal(replies.CONNECTION_FAILED, Reason.FAILED)
-TLS_FAILED: Final = Refusal(replies.TLS_UNAVAILABLE, Reason.TLS)
-
 
 def make_protocol(settings: ListenerSettings, services: Services) -> Callable[[], "Listener"]:
     """Return what `loop.create_server` wants: a function that makes the protocol of one connection."""
@@ -50,8 +44,9 @@ class Listener(SMTP):
     """One connection."""
 
     def __init__(self, settings: ListenerSettings, services: Services, loop: asyncio.AbstractEventLoop) -> None:
-        # Not aiosmtpd's own __init__: at each connection it looks through all attributes for AUTH mechanisms and handler hooks
-        # (0.13 ms), and there are none. What follows is what the parts of the frame that are in use read.
+        # Not aiosmtpd's own __init__: at each connection it looks through all attributes for AUTH mechanisms and
+        # handler hooks (0.13 ms), and there are none. What follows is what the parts of the frame that are in use
+        # read.
         asyncio.StreamReaderProtocol.__init__(self, asyncio.StreamReader(loop=loop), self._cb_client_connected, loop)
         self.loop = loop
         self.hostname = settings.hostname
@@ -69,6 +64,7 @@ class Listener(SMTP):
         self._has_ended = False  # the peer will send no more
         self._is_stuck = False  # the peer does not read our replies
         self._is_paused = False
+        self._is_handshaking = False
         self._heard_at = self._began_at = self._body_began_at = self._hung_up_at = 0.0
         self._watched: object = None  # the transaction whose message is being timed
 
@@ -98,7 +94,8 @@ class Listener(SMTP):
                 self._timeout_handle.cancel()
             if self._talk is not None:
                 self._talk.lose()
-            # Not cancelled as aiosmtpd does it: a message that is being taken is ours whether or not the peer hears of it.
+            # Not cancelled as aiosmtpd does it: a message that is being taken is ours whether or not the peer hears
+            # of it.
             self._wake_up()
         asyncio.StreamReaderProtocol.connection_lost(self, error)
         self.transport = None
@@ -108,6 +105,9 @@ class Listener(SMTP):
         if talk is None or talk.is_over:
             return  # it lingers: what still comes is not read
         self._heard_at = self.loop.time()
+        if type(talk.step) is StartTls and not self._is_handshaking:
+            self.abort()  # neither read as a command nor, later, as if it had been protected
+            return
         try:
             talk.receive(data)
         except Exception as error:  # border: one connection
@@ -117,7 +117,8 @@ class Listener(SMTP):
     def eof_received(self) -> bool:
         self._has_ended = True
         self._serve()
-        # RFC 5321 says nothing of half-closed connections; replies still reach who shut down only the sending side. TLS cannot.
+        # RFC 5321 says nothing of half-closed connections; replies still reach who shut down only the sending side.
+        # TLS cannot.
         return self._talk is not None and self._talk.session.tls is None and not self._talk.is_over
 
     def pause_writing(self) -> None:
@@ -152,11 +153,11 @@ class Listener(SMTP):
             transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
         if talk.step is not None:
-            if type(talk.step) is StartTls:
+            if type(talk.step) is Take:
+                self._set_reading()
+            elif not self._is_handshaking:
                 # The client's first octets of TLS must not be read as commands.
                 transport.pause_reading()
-            else:
-                self._set_reading()
             self._wake_up()
         elif talk.is_over or (self._has_ended and not talk.has_more):
             self._hang_up()
@@ -245,19 +246,24 @@ class Listener(SMTP):
 
     async def _start_tls(self, talk: Conversation) -> None:
         transport, context = self.transport, self.tls_context
-        assert transport is not None and context is not None
+        assert transport is not None
+        assert context is not None
+        self._is_handshaking = True
         try:
             secured = await tls.secure(transport, self, context)
         except OSError:
             talk.step = None
-            talk.hang_up(TLS_FAILED)
+            talk.hang_up(refusals.TLS_FAILED)
             transport.abort()
             self.connection_lost(None)  # asyncio does not tell of it when the handshake fails
             return
         self.transport = secured
         self._heard_at = self.loop.time()
         self._is_paused = False
-        talk.secured(tls.describe(secured.get_extra_info("ssl_object")))
+        try:
+            talk.secured(tls.describe(secured.get_extra_info("ssl_object")))
+        except Exception as error:  # border: one connection
+            self._fail(error)
         self._serve()
 
     def _fail(self, error: Exception) -> None:
@@ -265,15 +271,19 @@ class Listener(SMTP):
         assert talk is not None
         log.error("session.failed", error=f"{type(error).__name__}: {error}", peer=talk.session.peer_ip)
         talk.step = None
-        talk.hang_up(FAILED)
+        talk.hang_up(refusals.FAILED)
 
     # --- Time ---------------------------------------------------------------------------------------------------------
 
     def _reset_timeout(self, duration: float | None = None) -> None:
         """Set the one timer of the connection. It looks at the clock now and then; no command resets anything."""
-        limits = self._talk.limits if self._talk is not None else None
-        shortest = min(limits.idle_seconds, limits.session_seconds, limits.data_seconds) if limits is not None else TICK_SECONDS
-        self._timeout_handle = self.loop.call_later(duration or min(TICK_SECONDS, shortest / 4), self._timeout_cb)
+        if duration is None:
+            duration = TICK_SECONDS
+            if (talk := self._talk) is not None:
+                limits = talk.limits
+                shortest = min(limits.idle_seconds, limits.session_seconds, limits.data_seconds)
+                duration = min(duration, (min(shortest, PROXY_SECONDS) if talk.expects_proxy else shortest) / 4)
+        self._timeout_handle = self.loop.call_later(duration, self._timeout_cb)
 
     def _timeout_cb(self) -> None:
         talk = self._talk
@@ -291,12 +301,12 @@ class Listener(SMTP):
         limits = talk.limits
         if talk.step is not None:
             return None
-        if talk.waits_for_proxy:
-            return NO_PROXY_HEADER if now - self._began_at >= PROXY_SECONDS else None
+        if talk.expects_proxy:
+            return refusals.BAD_PROXY_HEADER if now - self._began_at >= PROXY_SECONDS else None
         if now - self._heard_at >= limits.idle_seconds:
-            return IDLE
+            return refusals.IDLE
         if now - self._began_at >= limits.session_seconds:
-            return SESSION_OVER
+            return refusals.SESSION_TOO_LONG
         return self._overdue_message(talk, now)
 
     def _overdue_message(self, talk: Conversation, now: float) -> Refusal | None:
@@ -309,7 +319,7 @@ class Listener(SMTP):
         else:
             limits, took = talk.limits, now - self._body_began_at
             if took >= limits.data_seconds:
-                return TOO_SLOW
+                return refusals.DATA_TOO_SLOW
             if took >= SLOW_AFTER_SECONDS and talk.received < took * limits.data_bytes_per_second:
-                return TOO_SLOW
+                return refusals.DATA_TOO_SLOW
         return None

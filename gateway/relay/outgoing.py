@@ -1,4 +1,4 @@
-"""From a judged message to its records: share out mixed outcomes, apply transforms, write our fields, make each group's head."""
+"""From a judged message to its records: mixed outcomes, transforms, our own fields, the head of each group."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,7 +9,7 @@ from gateway.accepted import Accepted
 from gateway.inspection.facts import Facts
 from gateway.judge import Judgement
 from gateway.mail.envelope import Direction, Recipient, Session
-from gateway.mail.received import received_field
+from gateway.mail.received import received_field, with_protocol
 from gateway.mail.reference import reference
 from gateway.policy.compile import Policy
 from gateway.relay.proxy import upstream_peer
@@ -48,7 +48,7 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 def behind_upstream(session: Session, facts: Facts, policy: Policy) -> Session:
-    """Return the session with the peer that a trusted upstream hop took the message from, where the policy names such hops."""
+    """Return the session with the peer that a trusted upstream hop took the message from, where there are such."""
     if not policy.document.trust.upstream:
         return session
     peer = upstream_peer(facts.values("received"), session.peer_ip, policy)
@@ -58,8 +58,8 @@ def behind_upstream(session: Session, facts: Facts, policy: Policy) -> Session:
 def share_out(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     """Settle mixed outcomes for one SMTP reply, worst first.
 
-    Any defer defers the whole message, since no share of it can be kept. All refused: refused. Mixed: the refused share is
-    quarantined, so that nobody is told that a message was refused which others received.
+    Any defer defers the whole message, since no share of it can be kept. All refused: refused. Mixed: the refused
+    share is quarantined, so that nobody is told that a message was refused which others received.
     """
     ordered = sorted(verdicts, key=lambda verdict: -verdict.action.severity)
     if all(verdict.action is Action.REJECT for verdict in ordered):
@@ -68,19 +68,31 @@ def share_out(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     if deferred:
         return (*deferred, *(verdict for verdict in ordered if verdict.action is not Action.DEFER))
     return tuple(
-        msgspec.structs.replace(verdict, action=Action.QUARANTINE) if verdict.action is Action.REJECT else verdict for verdict in ordered
+        msgspec.structs.replace(verdict, action=Action.QUARANTINE) if verdict.action is Action.REJECT else verdict
+        for verdict in ordered
     )
 
 
 def prepare(judged: Judged) -> list[Outgoing]:
-    """Make the record of each group that is delivered or held: its bytes and its head. Group 0 carries the trace of all."""
+    """Make the record of each group that is delivered or held: its bytes and its head.
+
+    Group 0 carries the trace of all.
+    """
     groups = [(verdict, group) for verdict, group in groups_of(judged) if verdict.action is not Action.DISCARD]
     applied = [_apply(judged, verdict, recipients) for verdict, recipients in groups]
     changes = tuple(change for one in applied for change in one.changes)
     trace = ENCODE(make_trace(judged, changes))
     return [
         Outgoing(
-            head(judged, number, verdict, recipients, size=_length(one.pieces), trace=b"" if number else trace, sent_id=one.message_id),
+            head(
+                judged,
+                number,
+                verdict,
+                recipients,
+                size=_length(one.pieces),
+                trace=b"" if number else trace,
+                sent_id=one.message_id,
+            ),
             one.pieces,
         )
         for number, ((verdict, recipients), one) in enumerate(zip(groups, applied, strict=True))
@@ -118,11 +130,10 @@ def _received(judged: Judged, recipients: Sequence[Recipient]) -> bytes:
         peer_ip="" if leaves else session.peer_ip,
         by=judged.policy.hostname,
         tls=session.tls,
-        authenticated=bool(session.user),
-        smtputf8=envelope.smtputf8,
+        protocol=with_protocol(esmtp=session.esmtp, tls=session.tls is not None, smtputf8=envelope.smtputf8),
         id=judged.ref,
-        for_=recipients[0].address if len(recipients) == 1 else None,
-        now=judged.case.now,
+        at=judged.case.now,
+        recipient=recipients[0].address if len(recipients) == 1 else None,
     )
 
 
@@ -184,7 +195,9 @@ def head(
         source=session.source,
         tls=session.tls.version if session.tls else "",
         policy_version=policy.version,
-        used_entries=tuple({finding.entry for finding in judged.judgement.findings if finding.entry} | ({session.source} - {""})),
+        used_entries=tuple(
+            {finding.entry for finding in judged.judgement.findings if finding.entry} | ({session.source} - {""})
+        ),
         trace=trace,
     )
 

@@ -1,5 +1,7 @@
 """What one mail transaction with a next hop carries, its commands on the wire, and what came of it: values only."""
 
+import re
+
 from msgspec import Struct
 
 from gateway.mail.address import Address
@@ -8,6 +10,7 @@ from gateway.mail.xtext import encode_utf8_address, encode_xtext
 from gateway.relay.reply_stream import HostReply
 from gateway.spool import Pieces
 
+_UNSENDABLE = re.compile(r"[\x00-\x20<>\x7f-\x9f\u2028\u2029]")
 SCAN_BYTES = 1 << 20  # a long piece is copied by so much at a time to be looked at
 
 
@@ -42,12 +45,12 @@ class Parcel(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """What came of a parcel: a reply for each recipient, by position; one under 300 says that the host took the message.
+    """What came of a parcel: a reply for each recipient, by position. One under 300: the host took the message.
 
     `elsewhere` are positions for whom the host was the obstacle, not the recipient or the message, and which it has not
-    taken: another host may be tried at once. `is_stale`: a kept connection had gone before this parcel, of which nothing
-    has been sent. `passes_dsn`: the host looks after notifications itself (RFC 3461). `tls` is version and cipher, "" in
-    clear.
+    taken: another host may be tried at once. `is_stale`: a kept connection had gone before this parcel, of which
+    nothing has been sent. `passes_dsn`: the host looks after notifications itself (RFC 3461). `tls` is version and
+    cipher, "" in clear.
     """
 
     replies: tuple[HostReply, ...]
@@ -102,5 +105,6 @@ def is_sendable(address: Address) -> bool:
 
     What came in by SMTP always can; an alias from a file or a damaged record may not.
     """
-    text = str(address)
-    return text.isprintable() and (text.startswith('"') or not any(letter in text for letter in " <>"))
+    return _UNSENDABLE.search(f"{address.local}@{address.domain}") is None or (
+        address.local.startswith('"') and str(address).isprintable()
+    )

@@ -1,7 +1,7 @@
 """The parent of `gatepost run` and `gatepost smtp`: forks each process, restarts what dies, ends all of them together.
 
-It has no thread and no event loop, so that a fork is safe, and does nothing with mail. Modules are imported and frozen out of the
-garbage collector before the first fork: the children share those pages.
+It has no thread and no event loop, so that a fork is safe, and does nothing with mail. Modules are imported and
+frozen out of the garbage collector before the first fork: the children share those pages.
 """
 
 import ctypes
@@ -126,7 +126,13 @@ def _note_death(child: _Child, status: int) -> None:
     lived = time.monotonic() - child.started_at
     child.pause = FIRST_PAUSE_SECONDS if lived > HEALTHY_SECONDS else min(child.pause * 2, LONGEST_PAUSE_SECONDS)
     child.start_at = time.monotonic() + child.pause
-    log.error("process.died", name=child.role.name, pid=child.pid, status=os.waitstatus_to_exitcode(status), again_in_seconds=child.pause)
+    log.error(
+        "process.died",
+        name=child.role.name,
+        pid=child.pid,
+        status=os.waitstatus_to_exitcode(status),
+        again_in_seconds=child.pause,
+    )
     child.pid = 0
 
 

@@ -1,7 +1,7 @@
-"""What trusted peers say about somebody else's address: the PROXY header, XCLIENT attributes, Received fields of upstream hops.
+"""What trusted peers say about somebody else's address: PROXY header, XCLIENT attributes, Received fields.
 
-Pure parsers; whether the peer is to be believed was asked before. PROXY is HAProxy's `proxy-protocol.txt`, versions 1 and 2;
-XCLIENT is Postfix's XCLIENT_README.
+Pure parsers; whether the peer is to be believed was asked before. PROXY is HAProxy's `proxy-protocol.txt`, versions 1
+and 2; XCLIENT is Postfix's XCLIENT_README.
 """
 
 import re
@@ -44,7 +44,7 @@ UNKNOWN: Final = Origin("", 0)
 
 
 def parse_proxy(data: bytes) -> tuple[Origin, int] | None:
-    """Read the PROXY header at the begin of `data`; return the origin and the header's length, None while it is not whole.
+    """Read the PROXY header at the begin of `data`; return origin and length of the header, None while it is not whole.
 
     Raises Malformed as soon as it cannot become one.
     """
@@ -117,7 +117,7 @@ def _plain(ip: IPv4Address | IPv6Address) -> str:
 
 
 def peer_ip(text: str) -> str:
-    """Return a socket's peer address as policies name it: without IPv6 scope, IPv4 where it is mapped. "" if it is none."""
+    """Return a socket's peer address as policies name it: no IPv6 scope, IPv4 where it is mapped, "" if it is none."""
     address = text.partition("%")[0]
     try:
         return _plain(IPv6Address(address) if ":" in address else IPv4Address(address))

@@ -1,4 +1,4 @@
-"""Why the listener turned a peer or a command away: a closed list, which events, statistics and the console count by."""
+"""Why the listener turned a peer or a command away: a closed list that events and statistics count by."""
 
 from enum import StrEnum
 

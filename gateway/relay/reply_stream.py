@@ -8,6 +8,7 @@ import asyncio
 import re
 import ssl
 from collections import deque
+from functools import lru_cache
 from typing import cast
 
 from gateway.mail.reply import Reply
@@ -36,6 +37,21 @@ class HostReply(Reply, frozen=True):
 def local_reply(enhanced: str, text: str) -> HostReply:
     """Return a result of our own finding; the class of `enhanced` says whether it is permanent."""
     return HostReply(550 if enhanced.startswith("5") else 450, enhanced, text, is_local=True)
+
+
+def _reply(code: bytes, enhanced: bytes | None, text: bytes) -> HostReply:
+    # RFC 2034 section 4: the class of the enhanced code is the reply's first digit; another one is just text.
+    status = enhanced.decode() if enhanced is not None and enhanced[:1] == code[:1] else ""
+    return HostReply(int(code), status, text.decode("utf-8", "replace"))
+
+
+@lru_cache(256)
+def _single_line(line: bytes) -> HostReply | None:
+    """Return a short reply of one line; None for anything else."""
+    found = _LINE.fullmatch(line.removesuffix(b"\r")) if len(line) < MAX_STORED else None
+    if found is None or found[2] == b"-":
+        return None
+    return _reply(found[1], found[3], found[4] or b"")
 
 
 class Lost(Exception):
@@ -86,41 +102,44 @@ class ReplyStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lost is not None:
             return
-        lines = (self._rest + data if self._rest else data).split(b"\n")
-        self._rest = lines.pop()
+        *lines, self._rest = (self._rest + data if self._rest else data).split(b"\n")
         for line in lines:
-            self._take_line(line)
+            # Most replies are one line, and one of a few.
+            reply = _single_line(line) if not self._lines else None
+            if reply is None:
+                reply = self._take_line(line)
+            if reply is not None:
+                self._take_reply(reply)
+            if self._lost is not None:
+                return
         if len(self._rest) > MAX_LINE:
             self._fail("reply line too long")
         if self._replies:
             self._wake()
 
-    def _take_line(self, line: bytes) -> None:
-        if self._lost is not None:
-            return
+    def _take_line(self, line: bytes) -> HostReply | None:
+        """Add a line to the reply that has begun; return it when it is whole."""
         line = line.removesuffix(b"\r")
         found = _LINE.fullmatch(line)
         if found is None or len(line) > MAX_LINE:
             self._fail("reply line too long" if len(line) > MAX_LINE else "not an SMTP reply")
-            return
+            return None
         code, more, enhanced, text = found.groups()
         self._size += len(line)
         if len(self._lines) >= MAX_LINES or self._size > MAX_REPLY:
             self._fail("reply too long")
-            return
+            return None
         self._lines.append(text or b"")
-        if more != b"-":
-            self._finish_reply(int(code), enhanced)
-
-    def _finish_reply(self, code: int, enhanced: bytes | None) -> None:
-        text = (b"\n".join(self._lines) if len(self._lines) > 1 else self._lines[0]).decode("utf-8", "replace")
-        # RFC 2034 section 4: the class of the enhanced code is the reply's first digit; another one is just text.
-        status = enhanced.decode() if enhanced is not None and enhanced[0] - 48 == code // 100 else ""
-        reply = HostReply(code, status, text)
+        if more == b"-":
+            return None
+        reply = _reply(code, enhanced, b"\n".join(self._lines))
         self._lines.clear()
         self._size = 0
+        return reply
+
+    def _take_reply(self, reply: HostReply) -> None:
         if self._expected == 0:
-            self._fail(f"unexpected reply: {reply}", reply if code >= 400 else None)
+            self._fail(f"unexpected reply: {reply}", reply if reply.code >= 400 else None)
             return
         self._expected -= 1
         self._replies.append(reply)

@@ -1,7 +1,7 @@
-"""What every process that takes or delivers mail is made of: database, policy in force, spool, importer, segments, figures.
+"""What every process that takes or delivers mail is made of: database, policy, spool, importer, segments, figures.
 
-Made after the fork, in the process that uses it. `start` before mail, `stop` in the reverse order, so that what was accepted is
-imported and what was settled is saved.
+Made after the fork, in the process that uses it. `start` before mail, `stop` in the reverse order, so that what was
+accepted is imported and what was settled is saved.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ class Runtime:
             await asyncio.sleep(LEASE_SECONDS / 5)
             until = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
             with contextlib.suppress(DatabaseAway):
-                await loop.run_in_executor(None, lambda: queue.renew(self.database, self.owner, until))
+                await loop.run_in_executor(None, queue.renew, self.database, self.owner, until)
 
     def _watch_figures(self) -> None:
         metrics.watch("policy_version", lambda: self.current.policy.version)

@@ -1,7 +1,7 @@
-"""Keep the spool small and complete: unlink what is settled, copy out what waits long, take over what a dead process left.
+"""Keep the spool small and complete: unlink what is settled, copy out what waits, take over what the dead left.
 
-Order is everything here. A segment goes only when each of its records is known to the database, none is still needed, and the
-rows that say so would survive a power cut.
+Order is everything here. A segment goes only when each of its records is known to the database, none is still needed,
+and the rows that say so would survive a power cut.
 """
 
 import asyncio
@@ -27,12 +27,13 @@ IMPORT_BATCH = 200
 class SegmentKeeper:
     """Looks after the segments of one process: its own and, with `adopts`, those of dead owners."""
 
-    def __init__(self, spool: Spool, database: Database, importer: Importer, *, root: Path, owner: str, adopts: bool = False) -> None:
+    def __init__(
+        self, spool: Spool, database: Database, importer: Importer, *, root: Path, adopts: bool = False
+    ) -> None:
         self._spool = spool
         self._database = database
         self._importer = importer
         self._root = root
-        self._owner = owner
         self._adopts = adopts
         self._adopted: list[Adopted] = []
         self._closed_at: dict[str, float] = {}
@@ -58,7 +59,6 @@ class SegmentKeeper:
     async def tidy(self) -> None:
         """Unlink every closed segment that nobody needs; copy waiting records out of old ones."""
         loop = asyncio.get_running_loop()
-        self._spool.roll_if_due()
         own = self._spool.rolled_segments()
         now = time.monotonic()
         for segment in own:
@@ -89,7 +89,8 @@ class SegmentKeeper:
         loop = asyncio.get_running_loop()
         places = await loop.run_in_executor(None, queue.waiting_locations, self._database, segment)
         for at in range(0, len(places), COPY_BATCH):
-            moved = await self._spool.copy_out(places[at : at + COPY_BATCH])
+            batch = places[at : at + COPY_BATCH]
+            moved = await self._spool.copy_out(batch)
             # Durable in the new place before the row names it; the old copy goes with the segment, later.
             await loop.run_in_executor(None, queue.relocate, self._database, moved)
         log.info("spool.copied", segment=segment, records=len(places))
@@ -106,7 +107,7 @@ class SegmentKeeper:
             self.on_adopted()
 
     def _import(self, adopted: Adopted) -> int:
-        """Import every record again; what the database knows already is left as it is, results written beside the records count."""
+        """Import every record again: what the database knows is left as it is, and results beside the records count."""
         count = 0
         batch: list[ImportItem] = []
         for location, accepted in adopted.records():

@@ -20,7 +20,7 @@ class Intake(Protocol):
     """Takes whole messages."""
 
     def has_room(self, size: int = 0) -> Reply | None:
-        """Return the reply that turns a transaction away at MAIL, or None. `size` is the declared one, 0 when unknown."""
+        """Return the reply that turns a transaction away at MAIL, or None. `size` is as declared, 0 when unknown."""
 
     async def take(self, session: Session, envelope: Envelope, raw: bytes, policy: Policy) -> Reply:
         """Carry one message to its outcome. Runs to its end even when the peer hangs up meanwhile."""
@@ -32,7 +32,10 @@ class Events(Protocol):
     def connected(self, listener: ListenerKind, ip: str) -> None: ...
 
     def refused(self, session: Session, stage: str, reply: Reply, reason: Reason, mail_from: str, rcpt: str) -> None:
-        """`stage` is the command in lower case, "connect" before any. `mail_from` and `rcpt` as given, "" where there is none."""
+        """`stage` is the command in lower case, or "connect" (no `disconnected` follows), "command", "message".
+
+        `mail_from` and `rcpt` are "" where there is none.
+        """
 
     def disconnected(self, session: Session, messages: int) -> None:
         """The connection is over; `messages` were accepted. Called for each connection that `connected` told of."""

@@ -35,9 +35,9 @@ class Sessions:
             self._empty.set()
 
     async def drain(self, servers: Iterable[asyncio.Server], seconds: float) -> int:
-        """Stop accepting, let open transactions end, tell idle peers 421 (RFC 5321 section 3.8); cut what is left after `seconds`.
+        """Stop accepting, let open transactions end, tell idle peers 421 (RFC 5321 section 3.8), cut what is left.
 
-        Returns how many sessions had to be cut.
+        Waits `seconds` at most before the cut. Returns how many sessions had to be cut.
         """
         self.is_draining = True
         for server in servers:

@@ -1,7 +1,7 @@
 """Listening sockets, bound before any fork: one for each worker on the same port (SO_REUSEPORT).
 
-The kernel spreads new connections over the sockets. The parent keeps all of them open, so connections that arrive while a
-worker is being restarted wait in its socket's backlog instead of being refused.
+The kernel spreads new connections over the sockets. The parent keeps all of them open, so connections that arrive
+while a worker is being restarted wait in its socket's backlog instead of being refused.
 """
 
 import socket
@@ -23,7 +23,10 @@ class Bound(Struct, frozen=True):
 
 
 def bind(name: str, address: str, count: int) -> Bound:
-    """Bind `count` sockets to one address; port 0 takes a free port, the same for all. Raise SettingsError naming the address."""
+    """Bind `count` sockets to one address; port 0 takes a free port, the same for all.
+
+    Raise SettingsError naming the address.
+    """
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sockets: list[socket.socket] = []

@@ -1,4 +1,4 @@
-"""TLS on the receiving side: the context of a listener, the handshake after STARTTLS (RFC 3207), and what came of it."""
+"""TLS on the receiving side: a listener's context, the handshake after STARTTLS (RFC 3207), what came of it."""
 
 import asyncio
 import ssl
@@ -12,7 +12,7 @@ MAX_NAME: Final = 255
 
 
 def server_context(certificate: Path, key: Path, client_authorities: Path | None = None) -> ssl.SSLContext:
-    """Return the context of a listener. With `client_authorities` a client may show a certificate, which is then verified.
+    """Return the context of a listener. With `client_authorities` a client may show a certificate, to be verified.
 
     Raises OSError or ssl.SSLError when a file cannot be used.
     """
@@ -27,14 +27,18 @@ def server_context(certificate: Path, key: Path, client_authorities: Path | None
     return context
 
 
-async def secure(transport: asyncio.Transport, protocol: asyncio.Protocol, context: ssl.SSLContext) -> asyncio.Transport:
+async def secure(
+    transport: asyncio.Transport, protocol: asyncio.Protocol, context: ssl.SSLContext
+) -> asyncio.Transport:
     """Do the handshake on a connection whose 220 has been written; return the transport that replaces it.
 
     Each loop's own implementation is used: uvloop's is faster than aiosmtpd's use of `asyncio.sslproto`. Raises OSError
     (ssl.SSLError is one, and so is the handshake's time-out) when it fails.
     """
     loop = asyncio.get_running_loop()
-    secured = await loop.start_tls(transport, protocol, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS)
+    secured = await loop.start_tls(
+        transport, protocol, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+    )
     if secured is None:  # the peer hung up meanwhile
         raise ConnectionResetError("connection lost during the handshake")
     return secured
@@ -43,7 +47,11 @@ async def secure(transport: asyncio.Transport, protocol: asyncio.Protocol, conte
 def describe(connection: Any) -> Tls:
     """Say what protects a connection, given its `ssl_object`."""
     cipher = connection.cipher()
-    return Tls(version=connection.version() or "", cipher=cipher[0] if cipher else "", client_name=_client_name(connection.getpeercert()))
+    return Tls(
+        version=connection.version() or "",
+        cipher=cipher[0] if cipher else "",
+        client_name=_client_name(connection.getpeercert()),
+    )
 
 
 def _client_name(certificate: dict[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""One mail transaction (RFC 5321 section 3.3): what MAIL pinned and RCPT gathered, until the message or RSET ends it."""
+"""One mail transaction (RFC 5321 section 3.3): what MAIL pinned and RCPT gathered, until it ends."""
 
 from gateway.mail.address import Address
 from gateway.mail.envelope import Envelope, ListenerKind, Recipient, Session
@@ -8,7 +8,7 @@ from gateway.relay.arguments import MailParameters
 
 
 class Transaction:
-    """`kind` and `session` are as the pinned policy sees the peer. `chunks` holds what BDAT brought, None before the first."""
+    """`kind` and `session` are as the pinned policy sees the peer. `chunks` is what BDAT brought, None before it."""
 
     __slots__ = (
         "chunks",

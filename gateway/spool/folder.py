@@ -82,9 +82,10 @@ class Folder:
         self.owner = owner
         self.path = root / owner
         self.marker = marker
-        self.is_ours = True
+        self.is_ours = False
         self._lock_fd = lock_fd
         self._folder_fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.is_ours = True
         _held.add(self)
 
     def segments(self) -> list[str]:
@@ -98,7 +99,7 @@ class Folder:
 
     def remove(self) -> bool:
         """Remove the folder and let go of it when nothing is left in it; otherwise say False and keep it."""
-        if any(name != LOCK for name in os.listdir(self.path)):
+        if self.path.is_dir() and any(name != LOCK for name in os.listdir(self.path)):
             return False
         (self.path / LOCK).unlink(missing_ok=True)
         # Somebody may take the folder in this instant; then it is his to remove.
@@ -106,6 +107,10 @@ class Folder:
             self.path.rmdir()
         self.release()
         return True
+
+    def __del__(self) -> None:
+        # Who adopted it may have come to grief before he kept it anywhere; the next one shall have it then.
+        self.release()
 
     def release(self) -> None:
         """Let go of the folder: from now on anybody may adopt it."""
@@ -154,8 +159,9 @@ def create(root: Path, owner: str) -> Folder:
 
 
 def _make_root(root: Path) -> None:
-    if not root.is_dir():
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Also when it was there: another process may have made it a moment ago.
+    with contextlib.suppress(PermissionError):
         sync_folder(root.parent)
 
 
@@ -184,9 +190,10 @@ def _make_locked(making: Path, marker: bytes) -> int | None:
 def take(root: Path, owner: str) -> Folder | None:
     """Take the folder of a dead owner. None: its owner lives, or somebody else was quicker."""
     lock = root / owner / LOCK
+    # A lock file that somebody removed is made again where there is mail. Other folders without one are none of ours.
+    make = os.O_CREAT if any((root / owner).glob(f"*{SUFFIX}")) else 0
     try:
-        # The lock file is missing when a remover died after it: made again, so that the folder can be removed.
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(lock, os.O_RDWR | make | os.O_CLOEXEC, 0o600)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:

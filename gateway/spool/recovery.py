@@ -55,7 +55,7 @@ def adopt(root: Path) -> list["Adopted"]:
 
 
 class Adopted:
-    """The folder of a dead owner, ours until `done` or `release`. If we die before that, the next adopter does it all again."""
+    """The folder of a dead owner, ours until `done` or `release`. If we die before, the next adopter begins anew."""
 
     def __init__(self, folder: Folder) -> None:
         self.owner = folder.owner
@@ -77,7 +77,7 @@ class Adopted:
         return self._folder.segments()
 
     def records(self) -> Iterator[tuple[Location, Accepted]]:
-        """Yield every intact record of every segment, in the order of writing. What is damaged is passed over and noted in `damaged`."""
+        """Yield every intact record of every segment, in the order of writing. The rest is noted in `damaged`."""
         for segment in self.segments():
             yield from self._records_of(segment)
             self._scanned.add(segment)

@@ -12,8 +12,8 @@ class Room:
     """Free octets on the file system of `path`.
 
     `min_free` octets stay free of new mail. `reserve` of these may be used by what makes room again or must be told:
-    settling, copies of what waits, notifications. Several threads use it without a lock: an update that is lost by that is
-    made good when the file system is asked again.
+    settling, copies of what waits, notifications. Several threads use it without a lock: an update that is lost by that
+    is made good when the file system is asked again.
     """
 
     def __init__(self, path: Path, *, min_free: int, reserve: int) -> None:

@@ -17,8 +17,8 @@ sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 class Segment:
     """A file that only grows. All octets before `size` are durable; nothing is behind them between two batches.
 
-    After a failure that says more about the file or the disk than "full", `is_abandoned` is set: what was written before
-    stays and is still needed, and nothing more is written here.
+    After a failure that says more about the file or the disk than "full", `is_abandoned` is set: what was written
+    before stays and is still needed, and nothing more is written here.
     """
 
     def __init__(self, folder: Folder, number: int, sync: Callable[[int], None]) -> None:
@@ -49,7 +49,7 @@ class Segment:
                 raise ValueError(f"{length} octets were announced, {written} came")
         except OSError as error:
             self._cut_back()
-            # A full disk may have room again for the same file. Anything else (EIO, EFBIG) is the file's or the disk's fault.
+            # A full disk may have room again for the same file. Anything else (EIO, EFBIG) may come again.
             self.is_abandoned = self.is_abandoned or error.errno not in NO_ROOM
             raise failure(error) from error
         except BaseException:

@@ -65,9 +65,10 @@ class Spool:
     ) -> list[Location]:
         """Make the records durable, all or none, and return where they lie. Only then may they be answered with 250.
 
-        The pieces are written from where they are: they must not change until this returns. `linger`: another message is
-        about to end, so the batch may wait up to 2 ms for it. `reserve`: what is written makes room again or must be told.
-        Raises SpoolFull, SpoolFailed. When the caller is cancelled the records may become durable all the same.
+        The caller notes what was written before his next `await` (see `rolled_segments`). The pieces are written from
+        where they are: they must not change until this returns. `linger`: another message is about to end, so the batch
+        may wait up to 2 ms for it. `reserve`: what is written makes room again, or must be told. Raises SpoolFull,
+        SpoolFailed. When the caller is cancelled the records may become durable all the same; nobody notes them then.
         """
         started = time.monotonic()
         locations = await self._write(_unwritten(records), linger=linger, reserve=reserve)
@@ -93,8 +94,12 @@ class Spool:
         await wish.future
 
     def rolled_segments(self) -> list[str]:
-        """Return our closed segments, oldest first: nothing is written to them any more."""
-        return list(self._writer.rolled)
+        """Return our closed segments, oldest first: nothing is written to them any more.
+
+        A segment is listed only when each append to it has returned and the caller has gone on to his next `await`. By
+        then he has noted that the record needs the segment; who asks the database earlier would find nobody who does.
+        """
+        return [segment for segment in list(self._writer.rolled) if self._writer.is_taken(segment)]
 
     def unlink(self, segment: str) -> None:
         """Remove a closed segment of ours. The caller knows that nothing in it is needed, and knows it durably.
@@ -104,7 +109,7 @@ class Spool:
         current = self._writer.current
         if current and current[0] == segment:
             raise NotAllowed(f"{segment} is still being written")
-        if segment not in self._writer.rolled:
+        if segment not in self.rolled_segments():
             raise NotFound(f"{segment} is no closed segment of {self.owner}")
         (self.root / segment).unlink(missing_ok=True)
         size = self._writer.rolled.pop(segment, 0)

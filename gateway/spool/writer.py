@@ -7,23 +7,27 @@ append costs. It outlives every failure of a batch; if it ends, whoever waits is
 import asyncio
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import Enum
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from zlib import crc32
 
 from gateway import log, metrics
 from gateway.accepted import Location
 from gateway.spool.errors import SpoolFailed, SpoolFull
 from gateway.spool.folder import Folder
-from gateway.spool.record import HEADER_SIZE, write_header
+from gateway.spool.record import HEADER_SIZE, check_of, write_header
 from gateway.spool.room import Room
 from gateway.spool.segment import Segment
 
 MAX_BATCH_RECORDS = 200
 MAX_BATCH_BYTES = 32 * 1024 * 1024
+PAUSE_SECONDS = 0.1  # so that a failure which comes again at once does not fill the log
 LINGER_SECONDS = 0.002  # one fdatasync of a quick disk: waiting longer than it saves would only add latency
+
+# Turns of the event loop after which whoever was told has acted on it: his own, and some for what he is wrapped in.
+TURNS = 4
 
 Outcome = list[Location] | Exception
 Answer = asyncio.Future[list[Location]]
@@ -111,6 +115,7 @@ class Writer:
         self._queue: SimpleQueue[Request | Roll | Sign] = SimpleQueue()
         self._carried: Request | Roll | Sign | None = None
         self._batch: list[Request] = []
+        self._untaken: Counter[str] = Counter()
         self._asked = 0
         self._answered = 0
         self._is_open = True
@@ -129,8 +134,13 @@ class Writer:
         segment = self._segment
         return (segment.name, segment.size) if segment else None
 
+    def is_taken(self, segment: str) -> bool:
+        """Say whether everybody has learnt what was written there. Before, nobody can know whether it is needed."""
+        with self._gate:
+            return not self._untaken[segment]
+
     def put(self, item: Request | Roll | Sign) -> None:
-        """Hand something to the thread. Raises SpoolFailed after its end, and in a forked child, which has no thread."""
+        """Hand something to the thread. Raises SpoolFailed after its end, and in a forked child, which has none."""
         with self._gate:
             if not self._is_open or not self._folder.is_ours:
                 raise SpoolFailed("the spool is closed")
@@ -162,6 +172,8 @@ class Writer:
         except Exception as error:
             self.failures += 1
             log.error("spool.failed", owner=self._folder.owner, error=repr(error), trace=traceback.format_exc())
+            if not self._batch:
+                time.sleep(PAUSE_SECONDS)
             self._answer([(request, _copy_of(error)) for request in self._batch])
             return True
 
@@ -175,7 +187,7 @@ class Writer:
             return True
         self._roll()
         if isinstance(item, Roll):
-            _tell([(item, [])])
+            self._tell([(item, [])])
         return item is not Sign.END
 
     def _next(self) -> Request | Roll | Sign:
@@ -221,6 +233,7 @@ class Writer:
             if wanted:
                 outcomes.extend(zip(wanted, self._write(wanted), strict=True))
         except (SpoolFull, SpoolFailed) as error:
+            self._room.forget()
             self.failures += 1
             log.error("spool.failed", owner=self._folder.owner, error=str(error), messages=len(wanted))
             outcomes.extend((request, _copy_of(error)) for request in wanted)
@@ -232,7 +245,7 @@ class Writer:
     def _answer(self, outcomes: list[tuple[Request, Outcome]]) -> None:
         self._batch = []
         self._answered += len(outcomes)
-        _tell(outcomes)
+        self._tell(outcomes)
 
     def _with_room(self, batch: list[Request], outcomes: list[tuple[Request, Outcome]]) -> list[Request]:
         """Return the requests for which there is room; the others have their outcome already."""
@@ -262,11 +275,7 @@ class Writer:
                 locations.append(Location(segment.name, offset, record.length))
                 offset += record.length
             places.append(locations)
-        try:
-            segment.append(buffers, length)
-        except SpoolFull:
-            self._room.forget()
-            raise
+        segment.append(buffers, length)
         self._room.spend(length)
         metrics.count("spool_flushes")
         self.batches += 1
@@ -276,11 +285,7 @@ class Writer:
         return places
 
     def _header(self, record: Unwritten) -> bytes:
-        check = record.check
-        if check is None:
-            check = 0
-            for piece in record.pieces:
-                check = crc32(piece, check)
+        check = check_of(record.pieces) if record.check is None else record.check
         return write_header(self._marker, record.head_size, record.body_size, check)
 
     def _segment_for(self, length: int) -> Segment:
@@ -313,31 +318,60 @@ class Writer:
             left.append(self._carried)
         while not self._queue.empty():
             left.append(self._queue.get_nowait())
-        _tell([(item, SpoolFailed("the spool is closed")) for item in left if not isinstance(item, Sign)])
+        self._tell([(item, SpoolFailed("the spool is closed")) for item in left if not isinstance(item, Sign)])
+
+    def _tell(self, outcomes: Sequence[tuple[Request | Roll, Outcome]]) -> None:
+        """Set all futures of an event loop in one call within it."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Request | Roll, Outcome]]] = {}
+        for asked, outcome in outcomes:
+            by_loop.setdefault(asked.loop, []).append((asked, outcome))
+        for loop, theirs in by_loop.items():
+            segments = {outcome[0].segment for _, outcome in theirs if isinstance(outcome, list) and outcome}
+            with self._gate:
+                self._untaken.update(segments)
+            try:
+                loop.call_soon_threadsafe(_settle, loop, theirs, lambda taken=segments: self._take(taken))
+            except RuntimeError:  # the loop is closed: nobody waits, and recovery imports what is on disk
+                log.warning("spool.failed", error="the event loop ended before its answers", messages=len(theirs))
+
+    def _take(self, segments: set[str]) -> None:
+        with self._gate:
+            self._untaken.subtract(segments)
 
 
 def _copy_of(error: Exception) -> Exception:
-    """Return the failure for one of several who wait: raised in several tasks, one object would collect all their frames."""
+    """Return the failure for one of several who wait: one object, raised in all of them, would collect their frames."""
     return SpoolFull(*error.args) if isinstance(error, SpoolFull) else SpoolFailed(str(error) or type(error).__name__)
 
 
-def _tell(outcomes: Sequence[tuple[Request | Roll, Outcome]]) -> None:
-    """Set all futures of an event loop in one call within it."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Answer, Outcome]]] = {}
+def _settle(
+    loop: asyncio.AbstractEventLoop, outcomes: list[tuple[Request | Roll, Outcome]], take: Callable[[], None]
+) -> None:
+    """Set the futures of requests, and when those who wait for them have run, call `take` and set those of rolls."""
     for asked, outcome in outcomes:
-        by_loop.setdefault(asked.loop, []).append((asked.future, outcome))
-    for loop, theirs in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_settle, theirs)
-        except RuntimeError:  # the loop is closed: nobody waits, and recovery imports what is on disk
-            log.warning("spool.failed", error="the event loop ended before its answers", messages=len(theirs))
+        if isinstance(asked, Request):
+            _set(asked.future, outcome)
+
+    def finish() -> None:
+        take()
+        for asked, outcome in outcomes:
+            if isinstance(asked, Roll):
+                _set(asked.future, outcome)
+
+    _in_turns(loop, TURNS, finish)
 
 
-def _settle(outcomes: list[tuple[Answer, Outcome]]) -> None:
-    for future, outcome in outcomes:
-        if future.done():  # cancelled: the record may be on disk all the same, and is imported from there one day
-            continue
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+def _in_turns(loop: asyncio.AbstractEventLoop, turns: int, act: Callable[[], None]) -> None:
+    if turns:
+        loop.call_soon(_in_turns, loop, turns - 1, act)
+    else:
+        act()
+
+
+def _set(future: Answer, outcome: Outcome) -> None:
+    if future.done():  # cancelled: the record may be on disk all the same, and is imported from there one day
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

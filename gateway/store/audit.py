@@ -53,7 +53,7 @@ def record(
     after: Any = None,
     comment: str = "",
 ) -> None:
-    """Write one entry into the transaction of the change. `before` and `after` are what JSON can hold, without secrets."""
+    """Write one entry in the transaction of the change. `before` and `after` are JSON without secrets."""
     connection.execute(
         insert(audit_entries).values(
             at=at,
@@ -81,12 +81,8 @@ def entries(
     query = select(audit_entries).order_by(audit_entries.c.id.desc()).limit(limit)
     if before_id is not None:
         query = query.where(audit_entries.c.id < before_id)
-    for column, wanted in (
-        (audit_entries.c.subject, subject),
-        (audit_entries.c.subject_id, subject_id),
-        (audit_entries.c.by, by),
-    ):
+    for column, wanted in (("subject", subject), ("subject_id", subject_id), ("by", by)):
         if wanted:
-            query = query.where(column == wanted)
+            query = query.where(audit_entries.c[column] == wanted)
     with db.reading() as connection:
         return [AuditEntry(*row) for row in connection.execute(query)]

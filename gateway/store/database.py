@@ -1,4 +1,4 @@
-"""The connection to the database: SQLite embedded, or PostgreSQL for a cluster. Transactions, durability, and one error.
+"""The connection to the database, SQLite or PostgreSQL: transactions, durability, and one error.
 
 No table and no query is here. SQLAlchemy is used synchronously: callers on an event loop run the store in threads.
 """
@@ -7,15 +7,18 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from gateway.store.locking import WriteLock
+from gateway.store.away import DatabaseAway, away_as_one_error, is_away
+from gateway.store.day_files import DayFiles
+from gateway.store.locking import WriteLock, sync_log
+
+__all__ = ["Database", "DatabaseAway", "is_away"]
 
 BUSY_SECONDS = 5  # How long a statement waits for somebody who writes without our lock, e.g. an operator's sqlite3.
 CONNECT_SECONDS = 5
@@ -23,44 +26,18 @@ STATEMENT_SECONDS = 30
 POOL_CONNECTIONS = 4
 POOL_OVERFLOW = 12
 
-# SQLite's primary result codes that speak of the database, not of the statement (https://sqlite.org/rescode.html):
-# BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB.
-AWAY_CODES = frozenset({5, 6, 7, 8, 10, 11, 13, 14, 15, 26})
-
-
-class DatabaseAway(Exception):
-    """The database cannot be used now: not there, locked, full, damaged. Worth another try later; the mail goes on."""
-
-
-def is_away(error: BaseException) -> bool:
-    """Tell trouble with the database itself from a mistake in a statement or in its data."""
-    if isinstance(error, DatabaseAway | PoolTimeout):
-        return True
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        if isinstance(error.orig, sqlite3.Error):
-            code = getattr(error.orig, "sqlite_errorcode", None)
-            return code is not None and code & 0xFF in AWAY_CODES
-        return isinstance(error, OperationalError | InterfaceError)
-    return False
-
-
-@contextmanager
-def away_as_one_error() -> Iterator[None]:
-    """Turn every kind of absence into `DatabaseAway`; let mistakes pass as they are."""
-    try:
-        yield
-    except (DBAPIError, PoolTimeout) as error:
-        if is_away(error):
-            raise DatabaseAway(_told_shortly(error)) from error
-        raise
-
-
-def _told_shortly(error: DBAPIError | PoolTimeout) -> str:
-    # Without the statement and its parameters, which hold names of people and subjects of mail.
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return " ".join(str(cause).split())[:300] or type(cause).__name__
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = NORMAL",
+    "foreign_keys = ON",
+    "cache_size = -8192",  # KiB
+    "temp_store = MEMORY",
+    # Checkpoints are made by `Database`, mostly while others write; an automatic one would hold them all up.
+    "wal_autocheckpoint = 0",
+    "journal_size_limit = 0",  # The log's size then says how much of it is in use.
+)
+CHECKPOINT_BYTES = 4 * 1024 * 1024  # of the write-ahead log, looked at by who imports
+LATE_CHECKPOINT_BYTES = 4 * CHECKPOINT_BYTES  # looked at by everybody who writes
 
 
 class Database:
@@ -76,6 +53,8 @@ class Database:
         self.data_dir = data_dir
         self._path = sqlite_path(parsed) if self.is_sqlite else None
         self._lock = WriteLock(lock_path(self._path)) if self._path else None
+        self.day_files = DayFiles(data_dir)
+        self.known_partitions: dict[str, set[date]] = {}  # PostgreSQL: days of a table that need not be made
         self._engine = _sqlite_engine(parsed) if self._path else _postgresql_engine(parsed)
 
     @contextmanager
@@ -104,6 +83,18 @@ class Database:
                 connection.rollback()
                 raise
             connection.commit()
+        if self._path and _size_of_log(self._path) > (LATE_CHECKPOINT_BYTES if durable else CHECKPOINT_BYTES):
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Move the log into the database: most while others write, then alone what they wrote meanwhile.
+
+        Only when everything was moved does the next writer begin the log anew.
+        """
+        with away_as_one_error(), self._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
+            with self._turn():
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -130,31 +121,13 @@ class Database:
         """
         if self._path:
             sync_log(self._path)
+            self.day_files.make_durable()
 
     def close(self) -> None:
         self._engine.dispose()
+        self.day_files.close()
         if self._lock:
             self._lock.close()
-
-
-def sync_log(path: Path) -> None:
-    """Sync the write-ahead log beside the SQLite file `path`, and the folder. Raises DatabaseAway."""
-    try:
-        _fsync(f"{path}-wal", os.O_RDWR)
-        _fsync(str(path.parent), os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise DatabaseAway(f"cannot sync: {error.strerror}") from error
-
-
-def _fsync(path: str, flags: int) -> None:
-    try:
-        file = os.open(path, flags | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # The last one to close a database moves its log into it, synced, and removes the log.
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def sqlite_path(url: URL) -> Path:
@@ -167,6 +140,13 @@ def sqlite_path(url: URL) -> Path:
 def lock_path(path: Path) -> Path:
     """Return the file whose lock every writer of the SQLite database `path` holds."""
     return Path(f"{path}.lock")
+
+
+def _size_of_log(path: Path) -> int:
+    try:
+        return os.stat(f"{path}-wal").st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -185,13 +165,7 @@ def _sqlite_engine(url: URL) -> Engine:
 
 def _set_up_sqlite(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = NORMAL",
-        "foreign_keys = ON",
-        "cache_size = -8192",
-        "temp_store = MEMORY",
-    ):
+    for pragma in PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
     entry.info["synchronous"] = "NORMAL"

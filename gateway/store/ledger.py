@@ -31,7 +31,7 @@ class LedgerRows(Struct, frozen=True):
 
 
 class LedgerDelta(Struct, frozen=True):
-    """What leads to `revision`. An added entry replaces one with the same id; `ended` are ids that are gone for good."""
+    """What leads to `revision`. An added entry replaces one with the same id; `ended` ids are gone."""
 
     revision: int
     added: tuple[LedgerEntry, ...]

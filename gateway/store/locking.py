@@ -9,6 +9,8 @@ import os
 import threading
 from pathlib import Path
 
+from gateway.store.away import DatabaseAway
+
 
 class WriteLock:
     """Two locked files: who wants to write waits at the gate, and lets the gate go once he holds the turn.
@@ -60,3 +62,23 @@ class WriteLock:
             for file in self._files:
                 os.close(file)
         self._files = None
+
+
+def sync_log(path: Path) -> None:
+    """Sync the write-ahead log beside the SQLite file `path`, and the folder. Raises DatabaseAway."""
+    try:
+        _fsync(f"{path}-wal", os.O_RDWR)
+        _fsync(str(path.parent), os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise DatabaseAway(f"cannot sync: {error.strerror}") from error
+
+
+def _fsync(path: str, flags: int) -> None:
+    try:
+        file = os.open(path, flags | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # The last one to close a database moves its log into it, synced, and removes the log.
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -88,7 +88,7 @@ def _publish(connection: Connection, text: str, *, by: str, comment: str, now: d
 
 
 def load(db: Database, version: int | None = None) -> tuple[int, Document]:
-    """Return a version's number and document; None: the one in force. Raises NotFound, also before the first publication.
+    """Return a version's number and document; None: the one in force. Raises NotFound, also before any.
 
     A document that this release cannot read raises pydantic's ValidationError (a ValueError).
     """

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Text, func
+from sqlalchemy import Column, Text, literal
 
 from gateway.mail.errors import Malformed
 from gateway.policy.ledger import RecipientEntry
@@ -58,6 +58,6 @@ def list_entries(
     db: Database, *, search: str = "", with_ended: bool = False, after_id: str = "", limit: int = 500
 ) -> list[Listed[RecipientEntry]]:
     """Return recipients whose address contains `search`, page by page."""
-    address = func.concat(recipients.c.local, "@", recipients.c.domain)
+    address = recipients.c.local + literal("@") + recipients.c.domain
     where = [address.contains(search.lower(), autoescape=True)] if search else []
     return entries.listed(db, SUBJECT, where=where, with_ended=with_ended, after_id=after_id, limit=limit)

@@ -68,7 +68,7 @@ def _config() -> Config:
 
 @cache
 def _migrations() -> Path:
-    """Find the migrations: beside `gateway` in a checkout and in an installation alike, else wherever they can be imported."""
+    """Find the migrations: beside `gateway`, in a checkout as in an installation, or as a package."""
     beside = Path(__file__).resolve().parents[2] / "migrations"
     if (beside / "env.py").is_file():
         return beside

@@ -13,6 +13,12 @@ branch_labels = None
 depends_on = None
 
 
+def one_of(table: str, column: str, *values: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(
+        " OR ".join(f"{column} = '{value}'" for value in values), name=op.f(f"ck_{table}_{column}")
+    )
+
+
 def upgrade() -> None:
     revisions = op.create_table(
         "revisions",
@@ -32,7 +38,7 @@ def upgrade() -> None:
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("version", name=op.f("pk_policy_versions")),
-        sa.CheckConstraint("state IN ('published', 'superseded')", name=op.f("ck_policy_versions_state")),
+        one_of("policy_versions", "state", "published", "superseded"),
     )
     op.create_table(
         "audit_entries",

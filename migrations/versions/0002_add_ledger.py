@@ -17,6 +17,12 @@ depends_on = None
 CURRENT = sa.text("valid_to_rev IS NULL")
 
 
+def one_of(table: str, column: str, *values: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(
+        " OR ".join(f"{column} = '{value}'" for value in values), name=op.f(f"ck_{table}_{column}")
+    )
+
+
 def create_subject(name: str, *own: Any, identity: list[str]) -> None:
     op.create_table(
         name,
@@ -51,11 +57,10 @@ def upgrade() -> None:
         sa.Column("subdomains", sa.Boolean(), nullable=False),
         sa.Column("proof", sa.Text(), nullable=False),
         sa.Column("networks", sa.Text(), nullable=False),
-        sa.CheckConstraint(
-            "identity IN ('author_domain', 'author_address', 'envelope_domain', 'envelope_address')",
-            name=op.f("ck_whitelist_entries_identity"),
+        one_of(
+            "whitelist_entries", "identity", "author_domain", "author_address", "envelope_domain", "envelope_address"
         ),
-        sa.CheckConstraint("proof IN ('none', 'pinned_address')", name=op.f("ck_whitelist_entries_proof")),
+        one_of("whitelist_entries", "proof", "none", "pinned_address"),
         identity=["value", "identity"],
     )
     create_subject(
@@ -72,9 +77,7 @@ def upgrade() -> None:
         sa.Column("allowed_domains", sa.Text(), nullable=False),
         sa.Column("any_sender", sa.Boolean(), nullable=False),
         sa.Column("max_per_hour", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint(
-            "kind IN ('server', 'application', 'device', 'mail_server')", name=op.f("ck_relay_sources_kind")
-        ),
+        one_of("relay_sources", "kind", "server", "application", "device", "mail_server"),
         identity=["network"],
     )
     create_subject(

@@ -15,6 +15,12 @@ depends_on = None
 OPENS = sa.text("state IN ('valid', 'grace')")
 
 
+def one_of(table: str, column: str, *values: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(
+        " OR ".join(f"{column} = '{value}'" for value in values), name=op.f(f"ck_{table}_{column}")
+    )
+
+
 def upgrade() -> None:
     op.create_table(
         "bypass_keys",
@@ -28,9 +34,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_bypass_keys")),
-        sa.CheckConstraint(
-            "state IN ('waiting', 'valid', 'grace', 'ended', 'revoked')", name=op.f("ck_bypass_keys_state")
-        ),
+        one_of("bypass_keys", "state", "waiting", "valid", "grace", "ended", "revoked"),
     )
     op.create_index(
         "uq_bypass_keys_keyed_hash",

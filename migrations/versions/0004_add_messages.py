@@ -12,7 +12,13 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-DIRECTIONS = "direction IN ('inbound', 'outbound', 'internal', 'returned')"
+DIRECTIONS = ("inbound", "outbound", "internal", "returned")
+
+
+def one_of(table: str, column: str, *values: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(
+        " OR ".join(f"{column} = '{value}'" for value in values), name=op.f(f"ck_{table}_{column}")
+    )
 
 
 def upgrade() -> None:
@@ -46,10 +52,18 @@ def create_messages() -> None:
         sa.Column("policy_version", sa.BigInteger(), nullable=False),
         sa.Column("is_notice", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
-        sa.CheckConstraint(DIRECTIONS, name=op.f("ck_messages_direction")),
-        sa.CheckConstraint(
-            "action IN ('deliver', 'quarantine', 'hold_for_sender', 'return', 'redirect', 'discard', 'defer', 'reject')",
-            name=op.f("ck_messages_action"),
+        one_of("messages", "direction", *DIRECTIONS),
+        one_of(
+            "messages",
+            "action",
+            "deliver",
+            "quarantine",
+            "hold_for_sender",
+            "return",
+            "redirect",
+            "discard",
+            "defer",
+            "reject",
         ),
         sqlite_with_rowid=False,
     )
@@ -83,17 +97,11 @@ def create_deliveries() -> None:
         sa.Column("tls", sa.Text(), nullable=False),
         sa.Column("notice_due", sa.Text(), nullable=False),
         sa.Column("delay_notified_at", sa.DateTime(timezone=True)),
-        sa.Column("redirect_to", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("message_id", "group_number", "recipient", name=op.f("pk_deliveries")),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_deliveries_message_id_messages")),
-        sa.CheckConstraint(
-            "state IN ('queued', 'active', 'held', 'delivered', 'failed', 'deleted', 'discarded')",
-            name=op.f("ck_deliveries_state"),
-        ),
-        sa.CheckConstraint(DIRECTIONS, name=op.f("ck_deliveries_direction")),
-        sa.CheckConstraint(
-            "notice_due IN ('', 'failed', 'delayed', 'delivered', 'relayed')", name=op.f("ck_deliveries_notice_due")
-        ),
+        one_of("deliveries", "state", "queued", "active", "held", "delivered", "failed", "deleted", "discarded"),
+        one_of("deliveries", "direction", *DIRECTIONS),
+        one_of("deliveries", "notice_due", "", "failed", "delayed", "delivered", "relayed"),
         sa.CheckConstraint(
             "state <> 'active' OR (lease_owner <> '' AND lease_until IS NOT NULL)", name=op.f("ck_deliveries_leased")
         ),
@@ -101,7 +109,7 @@ def create_deliveries() -> None:
         sqlite_with_rowid=False,
     )
     for name, columns, where in (
-        ("ix_deliveries_queued", ["source", "due_at"], "state = 'queued'"),
+        ("ix_deliveries_queued", ["source", "due_at", "domain"], "state = 'queued'"),
         ("ix_deliveries_active", ["lease_owner"], "state = 'active'"),
         ("ix_deliveries_held", ["recipient"], "state = 'held'"),
         ("ix_deliveries_segment", ["segment"], "segment IS NOT NULL"),
@@ -126,7 +134,7 @@ def create_held_items() -> None:
         sa.Column("closed_by", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("message_id", "group_number", name=op.f("pk_held_items")),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name=op.f("fk_held_items_message_id_messages")),
-        sa.CheckConstraint("state IN ('held', 'released', 'deleted', 'expired')", name=op.f("ck_held_items_state")),
+        one_of("held_items", "state", "held", "released", "deleted", "expired"),
     )
     waits = sa.text("state = 'held'")
     op.create_index("ix_held_items_held_at", "held_items", ["held_at"], sqlite_where=waits, postgresql_where=waits)

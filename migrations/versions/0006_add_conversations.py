@@ -1,4 +1,6 @@
-"""Add what we sent and whom we write to: for the conversation pass, proof of bounces, and the whitelist's learning mode.
+"""Add what we sent and whom we write to.
+
+For the conversation pass, the proof of bounces, and the whitelist's learning mode.
 
 Makes new tables only and locks nothing that is in use.
 """

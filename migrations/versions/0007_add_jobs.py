@@ -12,6 +12,12 @@ branch_labels = None
 depends_on = None
 
 
+def one_of(table: str, column: str, *values: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(
+        " OR ".join(f"{column} = '{value}'" for value in values), name=op.f(f"ck_{table}_{column}")
+    )
+
+
 def upgrade() -> None:
     op.create_table(
         "jobs",
@@ -28,9 +34,7 @@ def upgrade() -> None:
         sa.Column("lease_until", sa.DateTime(timezone=True)),
         sa.Column("finished_at", sa.DateTime(timezone=True)),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
-        sa.CheckConstraint(
-            "state IN ('waiting', 'running', 'done', 'failed', 'cancelled')", name=op.f("ck_jobs_state")
-        ),
+        one_of("jobs", "state", "waiting", "running", "done", "failed", "cancelled"),
     )
     op.create_index("ix_jobs_state_id", "jobs", ["state", "id"])
     op.create_table(

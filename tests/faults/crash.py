@@ -8,7 +8,7 @@ its sender was killed while the conversation was going on.
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.faults.hop import NextHop, Reception, Script
@@ -102,6 +102,8 @@ class Ordeal:
     def __init__(self, product: Product, hop: NextHop, *, seed: int, everything: float = 0.3) -> None:
         self.product, self.hop = product, hop
         self.kills: list[Kill] = []
+        self.before_kill: Callable[[], object] = lambda: None
+        self.after_kill: Callable[[], object] = lambda: None
         self._seed, self._everything = seed, everything
         self._chance = random.Random(f"ordeal {seed}")
 
@@ -112,7 +114,9 @@ class Ordeal:
             load.extra_recipients = tuple(refused)
             for number in range(kills):
                 self._wait_for_mail(load, number)
+                self.before_kill()
                 self._kill()
+                self.after_kill()
             time.sleep(0.3)
         self.hop.script.share = 0.0
         self.hop.open_again()

@@ -9,8 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select, update
 
 from gateway.store.database import Database
-from gateway.store.deliveries import deliveries
-from gateway.store.messages import messages
+from gateway.store.mail_tables import deliveries, messages
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 

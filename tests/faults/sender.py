@@ -136,6 +136,7 @@ class Load:
         self.sent: list[Sent] = []
         self.refusals: list[str] = []
         self.extra_recipients: tuple[str, ...] = ()
+        self.sizes = (500, 2000, 4000, 8000, 20_000, 150_000)
         self._port, self._seed, self._connections, self._most, self._pause = port, seed, connections, most, pause
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
@@ -194,7 +195,7 @@ class Load:
         ident = f"{self._seed}.{number}.{len(self.sent)}.{time.monotonic_ns():x}"
         names = [*chance.sample(NAMES, chance.choice((1, 1, 1, 2, 3))), *self.extra_recipients]
         recipients = tuple(f"{name}@{OUR_DOMAIN}" for name in names)
-        size = chance.choice((500, 2000, 4000, 8000, 20_000, 150_000))
+        size = chance.choice(self.sizes)
         one = Sent(ident, recipients, make_message(ident, chance, recipients, size))
         self.sent.append(one)
         return one

@@ -13,6 +13,7 @@ def function(name: str, lines: int) -> str:
 
 def found(root: Path, file: str, text: str) -> list[str]:
     (root / file).parent.mkdir(parents=True, exist_ok=True)
+    (root / file).parent.joinpath("__init__.py").touch()
     (root / file).write_text(text)
     return problems(root)
 
@@ -47,3 +48,9 @@ def test_what_is_small_enough_is_not_reported(tmp_path: Path, file: str, text: s
 def test_what_is_too_large_or_silent_is_reported(tmp_path: Path, file: str, text: str, problem: str) -> None:
     assert len(lines := found(tmp_path, file, text)) == 1
     assert lines[0].startswith(problem)
+
+
+def test_a_folder_of_modules_that_is_no_package_is_reported(tmp_path: Path) -> None:
+    assert found(tmp_path, "gateway/engines/dns.py", '"""DNS."""\n') == []
+    (tmp_path / "gateway/engines/__init__.py").unlink()
+    assert problems(tmp_path) == ["gateway/engines: has no __init__.py"]

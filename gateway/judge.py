@@ -1,0 +1,81 @@
+"""The whole judgement of one message, without I/O: which questions to ask, and what facts and answers amount to.
+
+A filter that raises is a finding that defers the message, never a pass. Findings are stamped here with filter and kind;
+`verdict.decide` makes verdicts of them. Asking and answering is done in between, by engines and the store.
+"""
+
+from collections.abc import Iterable
+from traceback import extract_tb
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.filters import FAILED, asks_nothing
+from gateway.policy.compile import ActiveFilter, Policy
+from gateway.verdict import Action, Answers, Case, Finding, Question, Unknown, Verdict, decide
+
+NOT_KEPT = Unknown("not kept")
+MAX_DETAIL = 300  # characters of an exception's text
+
+
+class Judgement(Struct, frozen=True):
+    """What was found and decided; `findings` in the order of their filters, those in shadow as well."""
+
+    findings: tuple[Finding, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def questions(case: Case, policy: Policy) -> tuple[Question, ...]:
+    """Return what must be answered before `judge`, each question once."""
+    asked: dict[Question, None] = {}
+    for active in policy.filters:
+        if active.ask is not asks_nothing:
+            try:
+                asked.update(dict.fromkeys(active.ask(case, active.options, policy)))
+            except Exception:
+                continue  # `judge` asks again and makes a finding of it
+    return tuple(asked)
+
+
+def judge(case: Case, policy: Policy, answers: Answers, *, sha256: str = "") -> Judgement:
+    """Judge facts and answers. A question without an answer is unknown, as in a replay of what was not asked then.
+
+    `sha256` of the received bytes (hexadecimal) finds waivers of this very message; without it there are none.
+    """
+    findings: list[Finding] = []
+    for active in policy.filters:
+        findings += _findings(active, case, policy, answers)
+    recipients = [recipient.address for recipient in case.envelope.recipients]
+    verdicts = decide(
+        findings,
+        case,
+        observe=policy.document.observe,
+        waived=policy.ledger.waived(sha256, recipients, case.now) if sha256 else None,
+        policy_version=policy.version,
+        ledger_revision=policy.revision,
+    )
+    return Judgement(tuple(findings), verdicts)
+
+
+def _findings(active: ActiveFilter, case: Case, policy: Policy, answers: Answers) -> Iterable[Finding]:
+    try:
+        if active.ask is not asks_nothing:
+            answers = {**dict.fromkeys(active.ask(case, active.options, policy), NOT_KEPT), **answers}
+        found = list(active.judge(case, active.options, policy, answers))
+    except Exception as error:
+        # The border of one filter: whatever it did not see, the message is not let pass for it.
+        found = [Finding(FAILED, _told(error), action=Action.DEFER, category="failed")]
+    return [
+        replace(one, filter=active.name, kind=active.kind, floor=_is_floor(one, active), shadow=active.is_shadow)
+        for one in found
+    ]
+
+
+def _is_floor(finding: Finding, active: ActiveFilter) -> bool:
+    """A filter that guards the floor and failed may have missed just that: no pass opens it."""
+    return finding.code in active.floor or (finding.code == FAILED and bool(active.floor))
+
+
+def _told(error: Exception) -> str:
+    place = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {str(error)[:MAX_DETAIL]} ({place.name}, line {place.lineno})"

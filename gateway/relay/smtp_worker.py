@@ -1,0 +1,65 @@
+"""One SMTP worker: listens, takes messages, delivers them for the first time."""
+
+import asyncio
+from collections.abc import Sequence
+
+from gateway import log
+from gateway.mail.envelope import ListenerKind
+from gateway.relay import tls
+from gateway.relay.admission import AdmissionTable
+from gateway.relay.answers import StoreAnswers
+from gateway.relay.dispatch import make_delivery
+from gateway.relay.events import SessionEvents
+from gateway.relay.intake import Intake
+from gateway.relay.listener import make_protocol
+from gateway.relay.runtime import Runtime
+from gateway.relay.services import DataCount, ListenerSettings, Services
+from gateway.relay.sockets import BACKLOG, Bound
+from gateway.relay.stopping import run_loop, until_signal
+from gateway.settings import ListenerSetting, Settings
+
+DRAIN_SECONDS = 20.0  # for open transactions, at an orderly end
+DELIVERY_SECONDS = 5.0  # for first attempts under way; then the queue has them
+
+
+def run(settings: Settings, number: int, listeners: Sequence[Bound], admission: AdmissionTable) -> None:
+    """Run worker `number` until SIGTERM."""
+    run_loop(_serve(settings, number, listeners, admission), settings.loop)
+
+
+async def _serve(settings: Settings, number: int, listeners: Sequence[Bound], admission: AdmissionTable) -> None:
+    stop = until_signal(asyncio.get_running_loop())
+    runtime = Runtime(settings, f"smtp-{number + 1}", saves_policy=number == 0)
+    await runtime.start()
+    in_data = DataCount()
+    delivery = make_delivery(runtime, runtime.importer.settle)
+    services = Services(
+        policy=lambda: runtime.current.policy,
+        intake=Intake(runtime.spool, runtime.importer, delivery, StoreAnswers(runtime.database), in_data=in_data),
+        admission=admission.column(number),
+        events=SessionEvents(runtime.importer),
+        in_data=in_data,
+    )
+    servers = [
+        await _listen(settings, one, bound, number, services)
+        for one, bound in zip(settings.listeners, listeners, strict=True)
+    ]
+    log.info("listener.listening", addresses=[bound.address for bound in listeners])
+    await stop.wait()
+    log.info("listener.draining", sessions=len(services.sessions))
+    await services.sessions.drain(servers, DRAIN_SECONDS)
+    await delivery.close(DELIVERY_SECONDS)
+    await runtime.stop()
+
+
+async def _listen(
+    settings: Settings, setting: ListenerSetting, bound: Bound, number: int, services: Services
+) -> asyncio.Server:
+    context = (
+        tls.server_context(settings.tls_certificate, settings.tls_key)
+        if settings.tls_certificate and settings.tls_key
+        else None
+    )
+    listener = ListenerSettings(ListenerKind(setting.kind), settings.own_name, context)
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(make_protocol(listener, services), sock=bound.sockets[number], backlog=BACKLOG)

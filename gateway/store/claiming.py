@@ -1,0 +1,250 @@
+"""Who has a delivery in hand: claims of what is due, the leases on it, and what dead owners left behind.
+
+The clock may jump: a time further ahead than any back-off or any lease is no time to wait for.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Connection, and_, false, or_, select, text, update
+
+from gateway.accepted import Location, State
+from gateway.mail.address import Address
+from gateway.mail.envelope import Direction
+from gateway.store.database import Database
+from gateway.store.mail_tables import BY_KEY, IS_ACTIVE, IS_QUEUED, address_of, deliveries
+from gateway.store.statements import clock
+
+LONGEST_BACK_OFF = timedelta(hours=8)
+LONGEST_LEASE = timedelta(hours=1)
+LOOKED_AT = 5  # times `limit`: due rows of one source from which a fair share is taken
+SLICE_ROWS = 200
+
+IsDead = Callable[[str], bool | None]
+Group = tuple[str, int]
+
+# The sources of what is queued, each found by one look into the index, however much of it there is.
+_SOURCES = text(
+    "WITH RECURSIVE found(source) AS ("
+    "SELECT MIN(source) FROM deliveries WHERE state = 'queued' UNION ALL "
+    "SELECT (SELECT MIN(source) FROM deliveries WHERE state = 'queued' AND source > found.source) "
+    "FROM found WHERE found.source IS NOT NULL"
+    ") SELECT source FROM found WHERE source IS NOT NULL"
+)
+
+
+class ClaimedRecipient(Struct, frozen=True):
+    """A recipient to try. After a redirection it is none of those in the spool's record."""
+
+    address: Address
+    direction: Direction
+    attempts: int
+    is_delay_told: bool
+
+
+class Claim(Struct, frozen=True):
+    """The recipients of one group that are due, and where its record is."""
+
+    message_id: str
+    group: int
+    location: Location
+    source: str
+    recipients: tuple[ClaimedRecipient, ...]
+
+
+def claim(
+    db: Database,
+    *,
+    owner: str,
+    now: datetime,
+    limit: int,
+    lease_seconds: float,
+    is_dead: IsDead = lambda owner: None,
+    paused: Iterable[str] = (),
+    host: str = "",
+) -> list[Claim]:
+    """Take up to `limit` groups that are due, for `lease_seconds`: in turns between sources and destination domains.
+
+    `is_dead` says of an owner whether it is dead (True: its leases end now), alive (False: they do not end), or out of
+    sight (None: they end by time). Domains in `paused` are left alone. With `host` only records in spool folders of
+    that host are taken, the others cannot be read there. PostgreSQL goes by the database's clock.
+    """
+    with db.reading() as connection:
+        now = clock(connection, now)
+        abandoned = _abandoned(connection, owner, now, is_dead)
+        chosen = _choose(connection, now, limit, abandoned, tuple(paused), host)
+    claims: list[Claim] = []
+    for at in range(0, len(chosen), SLICE_ROWS):
+        with db.writing() as connection:
+            now = clock(connection, now)
+            rows = _lock_rows(connection, chosen[at : at + SLICE_ROWS], now, abandoned, tuple(paused))
+            _lease(connection, rows, owner, now + timedelta(seconds=lease_seconds))
+        claims += _claims(rows)
+    return claims
+
+
+def _is_due(now: datetime) -> ColumnElement[bool]:
+    due_at = deliveries.c.due_at
+    return or_(due_at <= now, due_at > now + LONGEST_BACK_OFF)
+
+
+def _abandoned(connection: Connection, owner: str, now: datetime, is_dead: IsDead) -> ColumnElement[bool]:
+    """Return the condition for leases that hold no more."""
+    table = deliveries.c
+    dead, unseen = [], []
+    for other in connection.execute(select(table.lease_owner).where(IS_ACTIVE).distinct()).scalars():
+        verdict = False if other == owner else is_dead(other)
+        if verdict is None:
+            unseen.append(other)
+        elif verdict:
+            dead.append(other)
+    ended = or_(table.lease_until <= now, table.lease_until > now + LONGEST_LEASE)
+    conditions: list[ColumnElement[bool]] = []
+    if dead:
+        conditions.append(table.lease_owner.in_(dead))
+    if unseen:
+        conditions.append(and_(table.lease_owner.in_(unseen), ended))
+    return and_(IS_ACTIVE, or_(*conditions)) if conditions else false()
+
+
+def _choose(
+    connection: Connection,
+    now: datetime,
+    limit: int,
+    abandoned: ColumnElement[bool],
+    paused: tuple[str, ...],
+    host: str,
+) -> list[Group]:
+    """Choose groups: what dead owners left first, then the due ones, source by source and domain by domain."""
+    table = deliveries.c
+    allowed = _allowed(paused, host)
+    query = select(table.message_id, table.group_number).where(abandoned, *allowed).distinct().limit(limit)
+    chosen = [(row[0], row[1]) for row in connection.execute(query)]
+    sources = list(connection.execute(_SOURCES).scalars())
+    depth = max(limit, LOOKED_AT * limit // max(1, len(sources)))
+    turns = [_turns(_due_of(connection, source, now, depth, allowed)) for source in sources]
+    chosen += list(_in_turns(turns))
+    return list(dict.fromkeys(chosen))[:limit]
+
+
+def _allowed(paused: tuple[str, ...], host: str) -> list[ColumnElement[bool]]:
+    table = deliveries.c
+    allowed: list[ColumnElement[bool]] = [table.domain.not_in(paused)] if paused else []
+    if host:
+        # A folder's name is HOST-ROLE-BOOT-PID-CHANCE, and the host's name may have hyphens itself.
+        ours = host.replace("%", "").replace("_", "%") + "-%" * 4
+        allowed += [table.segment.like(ours), table.segment.not_like(ours + "-%")]
+    return allowed
+
+
+def _due_of(
+    connection: Connection, source: str, now: datetime, depth: int, allowed: list[ColumnElement[bool]]
+) -> list[tuple[str, Group]]:
+    """Return due groups of a source with their domain, the longest due first, then those that a jump left behind."""
+    table = deliveries.c
+    found: list[tuple[str, Group]] = []
+    for is_due in (table.due_at <= now, table.due_at > now + LONGEST_BACK_OFF):
+        query = select(table.domain, table.message_id, table.group_number)
+        query = query.where(IS_QUEUED, table.source == source, is_due, *allowed).order_by(table.due_at).limit(depth)
+        found += [(row[0], (row[1], row[2])) for row in connection.execute(query)]
+    return found
+
+
+def _turns(due: Iterable[tuple[str, Group]]) -> Iterator[Group]:
+    """Yield one group of each domain in turn."""
+    by_domain: dict[str, list[Group]] = {}
+    for domain, group in due:
+        by_domain.setdefault(domain, []).append(group)
+    return _in_turns([iter(groups) for groups in by_domain.values()])
+
+
+def _in_turns(lines: Iterable[Iterator[Group]]) -> Iterator[Group]:
+    waiting = deque(lines)
+    while waiting:
+        line = waiting.popleft()
+        group = next(line, None)
+        if group is not None:
+            yield group
+            waiting.append(line)
+
+
+def _lock_rows(
+    connection: Connection,
+    groups: Sequence[Group],
+    now: datetime,
+    abandoned: ColumnElement[bool],
+    paused: tuple[str, ...],
+) -> list[Any]:
+    """Return the rows of the groups that are still to be had, locked against others."""
+    table = deliveries.c
+    wanted = set(groups)
+    query = (
+        select(
+            table.message_id,
+            table.group_number,
+            table.recipient,
+            table.direction,
+            table.source,
+            table.attempts,
+            table.segment,
+            table.segment_offset,
+            table.segment_length,
+            table.delay_notified_at,
+        )
+        .where(table.message_id.in_({id for id, _ in groups}), table.segment.is_not(None))
+        .where(or_(and_(IS_QUEUED, _is_due(now)), abandoned), *_allowed(paused, ""))
+        .order_by(table.message_id, table.group_number, table.recipient)
+        .with_for_update(skip_locked=True)
+    )
+    return [row for row in connection.execute(query) if (row.message_id, row.group_number) in wanted]
+
+
+def _lease(connection: Connection, rows: Sequence[Any], owner: str, until: datetime) -> None:
+    if rows:
+        keys = [{"id": row[0], "group": row[1], "to": row[2]} for row in rows]
+        values = {"state": State.ACTIVE.value, "due_at": None, "lease_owner": owner, "lease_until": until}
+        connection.execute(update(deliveries).where(*BY_KEY).values(**values), keys)
+
+
+def _claims(rows: Iterable[Any]) -> list[Claim]:
+    claims = []
+    for (id, group), members in groupby(rows, key=lambda row: (row.message_id, row.group_number)):
+        together = list(members)
+        first = together[0]
+        claims.append(
+            Claim(
+                message_id=id,
+                group=group,
+                location=Location(first.segment, first.segment_offset, first.segment_length),
+                source=first.source,
+                recipients=tuple(
+                    ClaimedRecipient(
+                        address_of(row.recipient),
+                        Direction(row.direction),
+                        row.attempts,
+                        row.delay_notified_at is not None,
+                    )
+                    for row in together
+                ),
+            )
+        )
+    return claims
+
+
+def renew(db: Database, owner: str, until: datetime) -> int:
+    """Hold everything that `owner` has in hand until then; return how many deliveries that are."""
+    statement = update(deliveries).where(IS_ACTIVE, deliveries.c.lease_owner == owner).values(lease_until=until)
+    with db.writing() as connection:
+        return connection.execute(statement).rowcount
+
+
+def release_owner(db: Database, owner: str, *, now: datetime | None = None) -> int:
+    """Put everything that `owner` had in hand back into the queue, due at once; return how many deliveries that are."""
+    values = {"state": State.QUEUED.value, "due_at": now or datetime.now(UTC), "lease_owner": "", "lease_until": None}
+    statement = update(deliveries).where(IS_ACTIVE, deliveries.c.lease_owner == owner).values(**values)
+    with db.writing() as connection:
+        return connection.execute(statement).rowcount

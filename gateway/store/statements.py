@@ -1,0 +1,84 @@
+"""Statements for bulk, which both databases write alike. They take plain tuples in the order of the table's columns.
+
+SQLAlchemy's handling of each value would cost more than SQLite's own work, so what is bound must be what the database
+stores: instants by `instant_writer`, enumerations by their values.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+Row = tuple[Any, ...]
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows; those whose key is there are ignored."""
+    if rows:
+        connection.exec_driver_sql(_insert(table, connection.dialect) + " DO NOTHING", list(rows))
+
+
+def upsert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Row],
+    *,
+    added: tuple[str, ...] = (),
+    latest: tuple[str, ...] = (),
+) -> None:
+    """Insert rows; where the key is there, add to the columns `added` and keep the later value of the columns `latest`.
+
+    Rows have to come in the order of their keys: two that do so at once never wait for each other in a circle.
+    """
+    if rows:
+        connection.exec_driver_sql(_upsert(table, connection.dialect, added, latest), list(rows))
+
+
+@lru_cache
+def _insert(table: Table, dialect: Dialect) -> str:
+    quote = dialect.identifier_preparer.quote
+    names = ", ".join(quote(name) for name in list(table.columns.keys()))
+    places = ", ".join(["?" if dialect.name == "sqlite" else "%s"] * len(table.columns))
+    return f"INSERT INTO {table.name} ({names}) VALUES ({places}) ON CONFLICT"
+
+
+@lru_cache
+def _upsert(table: Table, dialect: Dialect, added: tuple[str, ...], latest: tuple[str, ...]) -> str:
+    quote = dialect.identifier_preparer.quote
+    key = ", ".join(quote(column.name) for column in table.primary_key.columns)
+    changes = [f"{name} = {table.name}.{name} + excluded.{name}" for name in map(quote, added)]
+    for name in map(quote, latest):
+        old, new = f"{table.name}.{name}", f"excluded.{name}"
+        changes.append(f"{name} = CASE WHEN {new} > {old} THEN {new} ELSE {old} END")
+    return f"{_insert(table, dialect)} ({key}) DO UPDATE SET {', '.join(changes)}"
+
+
+def instant_writer(*, is_sqlite: bool) -> Callable[[datetime], Any]:
+    """Return what makes of an aware datetime the plain value that `UtcDateTime` would store."""
+    return _as_text if is_sqlite else _as_it_is
+
+
+def _as_text(at: datetime) -> str:
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return at.isoformat(" ", "microseconds")[:26]
+
+
+def _as_it_is(at: datetime) -> datetime:
+    return at
+
+
+def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert that can say what to do ON CONFLICT, for statements that are not for bulk."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def clock(connection: Connection, now: datetime) -> datetime:
+    """Return the time that leases go by: `now` on SQLite, on PostgreSQL the database's, which all hosts share."""
+    if connection.dialect.name == "sqlite":
+        return now
+    told: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+    return told.astimezone(UTC)

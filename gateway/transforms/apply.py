@@ -1,0 +1,137 @@
+"""Make the bytes for one group of recipients: transforms carried out, claims of our trust cut, our own fields on top.
+
+The received bytes are never written anew, only cut and added to. What changed is told line by line for the trace; our
+own trace fields are not, since every message has them.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, Protocol
+
+from gateway.inspection.facts import Facts, FieldFact
+from gateway.inspection.marker import NAME, passes, sign
+from gateway.mail.address import Address
+from gateway.mail.authres import AuthResult, authentication_results
+from gateway.mail.envelope import Direction
+from gateway.mail.fields import fold
+from gateway.mail.splice import Pieces, splice
+from gateway.transforms.trust import claims
+from gateway.verdict import AddField, Case, Change, RemoveFields, ReplaceField, Transform, Verdict
+
+MARKER = NAME.lower()
+MAX_CHANGES = 100  # lines told for the trace
+MAX_LINE = 1000  # characters of one
+
+
+class Ours(Protocol):
+    """What is needed of the policy."""
+
+    @property
+    def hostname(self) -> str: ...
+    @property
+    def own_names(self) -> Collection[str]: ...
+    @property
+    def own_domains(self) -> Collection[str]: ...
+    @property
+    def hop_key(self) -> bytes: ...
+
+
+class Applied(NamedTuple):
+    """The message as it goes on. `message_id` is its Message-ID then, "" if that is as it was."""
+
+    pieces: Pieces
+    changes: tuple[Change, ...]
+    message_id: str = ""
+
+
+class _Edits:
+    """What is cut, put in place and put on top, and how it is told."""
+
+    def __init__(self) -> None:
+        self.fates: dict[tuple[int, int], bytes] = {}  # by span; empty bytes cut it
+        self.told: dict[tuple[int, int], tuple[str | None, str | None]] = {}
+        self.added: list[bytes] = []
+        self.told_added: list[tuple[None, str]] = []
+        self.message_id = ""
+
+    def cut(self, start: int, end: int, line: str | None) -> None:
+        """Cut a span; `line` is what stood there, None for what is not worth telling."""
+        self.fates[start, end] = b""
+        if line is None:
+            self.told.pop((start, end), None)
+        else:
+            self.told[start, end] = (line[:MAX_LINE], None)
+
+    def put(self, field: FieldFact, value: str) -> None:
+        span = field.start, field.end
+        self.fates[span] = fold(field.name, value)
+        self.told[span] = (f"{field.name}: {field.value}"[:MAX_LINE], f"{field.name}: {value}"[:MAX_LINE])
+        if field.name.lower() == "message-id":
+            self.message_id = value
+
+    def add(self, name: str, value: str) -> None:
+        self.added.append(fold(name, value))
+        self.told_added.append((None, f"{name}: {value}"[:MAX_LINE]))
+
+
+def apply(
+    raw: bytes,
+    case: Case,
+    verdict: Verdict,
+    *,
+    direction: Direction,
+    received: bytes,
+    policy: Ours,
+    results: Sequence[AuthResult] = (),
+) -> Applied:
+    """Return the message for the verdict's recipients of one direction.
+
+    `received` is our trace field with its CRLF. `results` are what was verified of a message from outside; without any,
+    no Authentication-Results is written.
+    """
+    facts = case.facts
+    edits = _Edits()
+    _transform(facts, verdict.transforms, edits)
+    if direction is Direction.INBOUND:
+        for start, end, line in claims(raw, facts, policy.own_names, policy.own_domains):
+            edits.cut(start, end, line)
+    prepend = [authentication_results(policy.hostname, results)] if results else []
+    prepend.append(received)
+    if policy.hop_key:
+        prepend.append(_marker(facts, edits, policy.hop_key))
+    pieces = splice(
+        raw,
+        prepend=b"".join([*prepend, *edits.added]),
+        remove=[span for span, new in edits.fates.items() if not new],
+        replace=[(*span, new) for span, new in edits.fates.items() if new],
+    )
+    return Applied(pieces, _changes(edits, verdict.recipients), edits.message_id)
+
+
+def _transform(facts: Facts, transforms: Sequence[Transform], edits: _Edits) -> None:
+    """Carry out transforms in their order; of two that change the same field the later one counts."""
+    for transform in transforms:
+        if isinstance(transform, RemoveFields):
+            for index in transform.indexes:
+                field = facts.fields[index]
+                edits.cut(field.start, field.end, f"{field.name}: {field.value}")
+        elif isinstance(transform, ReplaceField):
+            edits.put(facts.fields[transform.index], transform.value)
+        elif isinstance(transform, AddField):
+            edits.add(transform.name, transform.value)
+
+
+def _marker(facts: Facts, edits: _Edits, key: bytes) -> bytes:
+    """Return our hop marker, one pass further, and cut those that the message has."""
+    if facts.markers:
+        for field in facts.fields:
+            if field.name.lower() == MARKER:
+                edits.cut(field.start, field.end, None)
+    return f"{NAME}: {sign(passes(facts.markers, key) + 1, key)}\r\n".encode()
+
+
+def _changes(edits: _Edits, recipients: tuple[Address, ...]) -> tuple[Change, ...]:
+    told: list[tuple[str | None, str | None]] = [*edits.told.values(), *edits.told_added]
+    if len(told) > MAX_CHANGES:
+        more = len(told) - MAX_CHANGES
+        told = [*told[:MAX_CHANGES], (f"({more} more lines)", f"({more} more lines)")]
+    return tuple([Change(recipients, before, after) for before, after in told])
