@@ -24,7 +24,7 @@ from gateway.policy.ledger import (
     Waiver,
     WhitelistEntry,
 )
-from gateway.verdict import Answers, Case, Finding, decide
+from gateway.verdict import Answers, Case, Finding
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 HOP_KEY = b"k" * 32
@@ -47,7 +47,7 @@ def message(
     given = {name.strip("_").replace("_", "-").lower(): value for name, value in replaced.items()}
     gone = {name.lower() for name in without}
     lines = [(name, given.pop(name.lower(), value)) for name, value in FIELDS.items() if name.lower() not in gone]
-    lines += [(name, value) for name, value in given.items()]
+    lines += given.items()
     text = "".join(f"{name}: {value}\r\n" for name, value in (*lines, *fields))
     return text.encode("utf-8", "surrogateescape") + b"\r\n" + body
 
@@ -178,5 +178,5 @@ def addresses(*texts: str) -> tuple[Address, ...]:
     return tuple(parse_mailbox(one) for one in texts)
 
 
+# `case` has parameters of these names.
 _envelope, _session = envelope, session
-__all__ = [name for name in globals() if not name.startswith("_")] + ["decide"]

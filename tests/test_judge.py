@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.filters import FAILED, Filter, FilterOptions, asks_nothing, registry
+from gateway.inspection.scan import scan
 from gateway.judge import judge, questions
+from gateway.mail.envelope import Direction
 from gateway.policy.compile import Policy, compile
 from gateway.policy.document import read_document
+from gateway.transforms.apply import apply
 from gateway.verdict import (
     Action,
     Answers,
@@ -141,7 +144,7 @@ def real_cases() -> list[Case]:
             envelope=make.envelope(
                 "bob@corp.example",
                 make.recipient(),
-                make.recipient("ann@partner.example", make.Direction.OUTBOUND),
+                make.recipient("ann@partner.example", Direction.OUTBOUND),
             )
         ),
     ]
@@ -179,6 +182,31 @@ def test_judging_a_stored_case_again_gives_the_same_judgement() -> None:
     for case in real_cases():
         stored = msgspec.msgpack.decode(msgspec.msgpack.encode(case), type=Case)
         assert judge(stored, policy, {}) == judge(case, policy, {})
+
+
+def test_nothing_internal_is_left_in_the_header_of_mail_that_leaves() -> None:
+    raw = make.message(
+        ("Received", "from EXCH01.corp.local (10.1.2.3) by EXCH02.corp.local (10.1.2.4) with mapi id 15.2; date"),
+        ("X-Originating-IP", "[10.1.7.7]"),
+        ("X-MS-Exchange-Organization-AuthSource", "EXCH01.corp.local"),
+        ("X-Custom", "built on 198.51.100.9"),
+        from_="Bob <bob@corp.example>",
+        to="ann@partner.example",
+        message_id="<ABC@EXCH01.corp.local>",
+    )
+    case = make.outbound(raw)
+    policy = make.policy(filters=make.ALL_FILTERS)
+    verdict = judge(case, policy, {}).verdicts[0]
+    received = b"Received: by mx.corp.example; date\r\n"
+    found = apply(raw, case, verdict, direction=Direction.OUTBOUND, received=received, policy=policy)
+    out = b"".join(found.pieces).decode()
+    assert policy.internal.shown_in(out) == ""
+    for name in ("From", "To", "Subject", "Date"):
+        assert [field.value for field in scan(out.encode()).fields if field.name == name] == case.facts.values(
+            name.lower()
+        )
+    assert f"Message-ID: {found.message_id}\r\n" in out
+    assert [one.after for one in found.changes].count(None) == 4
 
 
 def test_the_registry_has_every_filter_of_the_package() -> None:

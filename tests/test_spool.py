@@ -5,6 +5,7 @@ import fcntl
 import os
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,24 @@ async def test_messages_of_all_sizes_come_back_whole(make_spool: MakeSpool, size
     [location] = await spool.append([(accepted(), (body[: size // 2], b"", body[size // 2 :]))])
     assert spool.read(location)[1] == body
     assert spool.read_range(location, 3, size - 1) == body[3 : max(3, size - 1)]
+
+
+async def test_a_large_message_is_not_copied(make_spool: MakeSpool) -> None:
+    size = 20_000_000
+    spool, body = make_spool(), memoryview(bytes(size))
+    await append(spool, 0)
+    tracemalloc.start()
+    try:
+        [location] = await spool.append([(accepted(), (b"Received: us\r\n", body[:1000], body[1000:]))])
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+        read_back = spool.read(location)[1]
+        assert len(read_back) <= tracemalloc.get_traced_memory()[1] < size + 500_000
+        del read_back
+        tracemalloc.reset_peak()
+        assert len(spool.read_range(location, 0, 1000)) == 1000
+        assert tracemalloc.get_traced_memory()[1] < size // 4
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_message_in_more_pieces_than_one_system_call_takes_is_written(make_spool: MakeSpool) -> None:
@@ -357,9 +376,10 @@ async def test_two_who_ask_at_once_do_not_take_each_other_for_the_owner(make_spo
     spool = make_spool()
     await append(spool, 1)
     spool.close()
-    with open(spool.root / spool.owner / "lock") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        assert not is_alive(spool.root, spool.owner)
+    asked_by_another = os.open(spool.root / spool.owner / "lock", os.O_RDONLY)
+    fcntl.flock(asked_by_another, fcntl.LOCK_SH)
+    assert not is_alive(spool.root, spool.owner)
+    os.close(asked_by_another)
 
 
 async def test_two_spools_cannot_have_one_name(make_spool: MakeSpool) -> None:

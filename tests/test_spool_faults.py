@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from gateway import log
 from gateway.accepted import Location
@@ -102,6 +104,36 @@ async def test_the_writer_survives_and_reports_what_nobody_foresaw(tmp_path: Pat
         assert spool.usage().failures == 2
     assert b"RuntimeError('a bug')" in log_lines.getvalue()
     assert recovered(tmp_path) == [3]
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_that_ends_before_its_answer_disturbs_nobody(
+    tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    flushing, may_go_on = threading.Event(), threading.Event()
+
+    def slow_sync(fd: int) -> None:
+        flushing.set()
+        assert may_go_on.wait(20)
+
+    with spool_in(tmp_path, sync=slow_sync) as spool:
+
+        async def begin() -> None:
+            task = asyncio.ensure_future(append(spool, 1))
+            await asyncio.sleep(0)
+            assert flushing.wait(20)
+            task.cancel()
+
+        with asyncio.Runner(loop_factory=new_loop) as ending:
+            ending.run(begin())
+        may_go_on.set()
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            [location] = runner.run(append(spool, 2))
+            assert spool.read(location)[1] == message(2)
+            runner.run(spool.roll())
+        # Nobody knows what became of the first one, so its segment is left to recovery.
+        assert spool.rolled_segments() == []
+    assert recovered(tmp_path) == [1, 2]
 
 
 async def test_a_lost_folder_fails_appends_until_it_is_back(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""What recovery makes of segments that are cut, changed or half written: each intact record, and no silence on the rest."""
+"""What recovery makes of segments that are cut, changed or half written: every intact record, and word of the rest."""
 
 import asyncio
 import errno
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -200,6 +201,25 @@ def test_an_adopter_that_comes_to_grief_leaves_the_folder_to_the_next(tmp_path: 
     adopted = adopt_one(tmp_path)
     assert adopt(tmp_path) == []
     del adopted
+    assert ids(adopt_one(tmp_path)) == [1]
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between our open and our lock another adopter was done with the folder, and a third one took it anew.
+    [location] = leave(tmp_path, 1)
+    lock = (tmp_path / location.segment).with_name("lock")
+    take_lock = fcntl.flock
+
+    def late(fd: int, operation: int) -> None:
+        lock.unlink()
+        lock.touch()
+        take_lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert adopt(tmp_path) == []
+    monkeypatch.undo()
     assert ids(adopt_one(tmp_path)) == [1]
 
 

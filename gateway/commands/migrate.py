@@ -7,7 +7,7 @@ import click
 from gateway.commands.output import emit_json, fail, json_option, operator
 from gateway.masterkey import create_master_key, load_master_key
 from gateway.policy import starter
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings, load_settings, split_address
 from gateway.store import policies, revisions, schema
 from gateway.store.database import Database, DatabaseAway
 
@@ -72,5 +72,5 @@ def publish_starter(settings: Settings, database: Database) -> int:
     version = revisions.current(database).policy_version
     if version:
         return version
-    document = starter.starter(settings.drop_bind)
+    document = starter.starter(*split_address(settings.drop_bind))
     return policies.publish(database, document, by=operator(), comment=starter.COMMENT, now=datetime.now(UTC))

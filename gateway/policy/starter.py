@@ -5,15 +5,13 @@ and limits.
 """
 
 from gateway.policy.document import Document
-from gateway.settings import split_address
 
 EXAMPLE_DOMAIN = "corp.example"
 COMMENT = "Starter policy: corp.example, any recipient, to the built-in mail drop, observe mode"
 
 
-def starter(drop_address: str) -> Document:
-    """Return the starter policy with the mail drop at `drop_address` (ADDRESS:PORT) as next hop of our domains."""
-    host, port = split_address(drop_address)
+def starter(host: str, port: int) -> Document:
+    """Return the starter policy with the mail drop at this address as next hop of all mail."""
     return Document.model_validate(
         {
             "company": "Corp (example)",

@@ -159,6 +159,8 @@ class Conversation:
 
     def receive(self, octets: bytes) -> None:
         """Take what the peer sent, and answer what can be answered."""
+        if self.is_over:
+            return  # The connection lingers so that our last reply arrives; what still comes is not kept.
         self._data = self._data[self._at :] + octets if self._at < len(self._data) else octets
         self._at = 0
         if self.expects_proxy:

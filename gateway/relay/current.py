@@ -131,10 +131,10 @@ class CurrentPolicy:
 
     def _load_changes(self, policy: Policy) -> None:
         delta = ledger.changes(self._database, policy.revision)
+        for ended in delta.ended:  # before what was added: a renewed entry ends and begins under the same id
+            self._entries.pop(ended, None)
         for entry in delta.added:
             self._entries[entry.id] = entry
-        for ended in delta.ended:
-            self._entries.pop(ended, None)
         self._policy = policy.with_ledger(delta)
 
     def _save(self, *, document_changed: bool) -> None:

@@ -102,8 +102,8 @@ class Listener(SMTP):
 
     def data_received(self, data: bytes) -> None:
         talk = self._talk
-        if talk is None or talk.is_over:
-            return  # it lingers: what still comes is not read
+        if talk is None or self._is_lost:
+            return
         self._heard_at = self.loop.time()
         if type(talk.step) is StartTls and not self._is_handshaking:
             self.abort()  # neither read as a command nor, later, as if it had been protected

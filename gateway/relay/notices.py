@@ -1,8 +1,8 @@
 """Delivery status notifications to our own people (RFC 3461, RFC 3464): made of what the database says is due.
 
-The outcome stands in the database first; then the notice is appended to the spool, durable; then the database learns that
-it was sent. A crash in between makes the same notice again, under the same Message-ID. Who may be told was decided when
-the outcome was (`settlement`).
+The outcome stands in the database first; then the notice is appended to the spool, durable; then the database learns
+that it was sent. A crash in between makes the same notice again, under the same Message-ID. Who may be told was decided
+when the outcome was (`settlement`).
 """
 
 import asyncio
@@ -61,19 +61,20 @@ class Notices:
         self._clock = clock
 
     async def send_due(self) -> int:
-        """Send what is due and return how many notices that were. Raises DatabaseAway; a full spool makes them wait."""
+        """Send what is due; return of how many recipients was told. Raises DatabaseAway; a full spool is waited for."""
         loop = asyncio.get_running_loop()
         due = await loop.run_in_executor(None, queue.notices_due, self._database, LOOKED_AT)
-        sent = 0
+        told = 0
         for _, group in groupby(due, key=lambda one: (one.key.message_id, one.key.group, one.kind)):
             members = list(group)
             try:
-                sent += await self._send(members)
+                await self._send(members)
+                told += len(members)
             except (SpoolFull, SpoolFailed, OSError) as error:
                 log.error("notice.error", ref=reference(members[0].key.message_id), error=str(error))
-        return sent
+        return told
 
-    async def _send(self, due: Sequence[NoticeDue]) -> bool:
+    async def _send(self, due: Sequence[NoticeDue]) -> None:
         loop = asyncio.get_running_loop()
         now = self._clock()
         made = await loop.run_in_executor(None, self._make, due, now)
@@ -92,7 +93,6 @@ class Notices:
             )
         keys = [one.key for one in due]
         await loop.run_in_executor(None, lambda: queue.notice_sent(self._database, keys, now=now))
-        return made is not None
 
     def _make(self, due: Sequence[NoticeDue], now: datetime) -> tuple[Accepted, bytes] | None:
         """Return a notice's head and message; None when nobody can be told, which is logged and not tried again."""
@@ -110,7 +110,7 @@ class Notices:
 def make_notice(
     accepted: Accepted, original: bytes, due: Sequence[NoticeDue], policy: Policy, now: datetime
 ) -> tuple[Accepted, bytes]:
-    """Return head and message of a notice about some recipients of one group. Raises Malformed when nobody can be told."""
+    """Return head and message of a notice about recipients of one group. Raises Malformed when nobody can be told."""
     if accepted.is_notice or accepted.mail_from.is_null:
         raise Malformed("there is nobody to tell")
     id = notice_id(due)

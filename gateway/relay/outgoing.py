@@ -128,7 +128,7 @@ def _received(judged: Judged, recipients: Sequence[Recipient]) -> bytes:
         helo="" if leaves else session.helo,
         peer_name="" if leaves else session.peer_name,
         peer_ip="" if leaves else session.peer_ip,
-        by=judged.policy.hostname,
+        by=judged.policy.public_name if leaves else judged.policy.hostname,
         tls=session.tls,
         protocol=with_protocol(esmtp=session.esmtp, tls=session.tls is not None, smtputf8=envelope.smtputf8),
         id=judged.ref,

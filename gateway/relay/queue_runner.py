@@ -5,6 +5,7 @@ are renewed by the process as a whole. While the database is away nothing is cla
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +19,14 @@ from gateway.mail.errors import Malformed, NotFound
 from gateway.mail.reference import reference
 from gateway.policy.compile import Policy
 from gateway.relay.delivery import Delivery
-from gateway.relay.notices import Notices
+from gateway.relay.notices import LOOKED_AT, Notices
 from gateway.relay.settlement import Due
 from gateway.spool import is_alive, read
 from gateway.store import queue
 from gateway.store.database import Database, DatabaseAway
 from gateway.store.queue import Claim
+
+Key = tuple[str, int, str]  # message, group, recipient
 
 LOST_AFTER = 5  # attempts to find a record; it may have been copied out just when it was claimed
 
@@ -51,8 +54,10 @@ class QueueRunner:
         notices: Notices,
         settings: QueueSettings = QueueSettings(),  # noqa: B008 (frozen)
         *,
+        after_settle: Callable[[Callable[[Sequence[Settled]], None]], None],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`owner` is whom the leases are for. `after_settle` takes whom to tell of results that have been saved."""
         self._database = database
         self._spool_root = spool_root
         self._owner = owner
@@ -60,10 +65,13 @@ class QueueRunner:
         self._policy = policy
         self._notices = notices
         self._settings = settings
+        self._in_hand: set[Key] = set()  # claimed, and no result of it saved yet
         self._clock = clock
+        self.may_hold_more = False  # leases that we do not know of: a claim's answer was lost
         self._tasks: set[asyncio.Task[None]] = set()
         self._memory = _Memory(settings.memory_bytes)
         self._wake = asyncio.Event()
+        after_settle(self._note_saved)
 
     @property
     def under_way(self) -> int:
@@ -80,7 +88,7 @@ class QueueRunner:
             has_more = False
             try:
                 has_more = await self._claim()
-                await self._notices.send_due()
+                has_more = await self._notices.send_due() >= LOOKED_AT or has_more
             except DatabaseAway:
                 pass  # Said by whoever watches the policy; here it only means to wait.
             if not has_more:
@@ -109,12 +117,29 @@ class QueueRunner:
         if room < max(1, self._settings.groups_at_once // 10):
             return False  # woken when there is more
         loop = asyncio.get_running_loop()
-        claims = await loop.run_in_executor(None, self._claim_now, room)
+        if self.may_hold_more and not await self._release_unknown():
+            return False
+        try:
+            claims = await loop.run_in_executor(None, self._claim_now, room)
+        except DatabaseAway:
+            self.may_hold_more = True
+            raise
         for claim in claims:
+            self._in_hand.update((claim.message_id, claim.group, str(one.address)) for one in claim.recipients)
             task = loop.create_task(self._deliver(claim))
             self._tasks.add(task)
             task.add_done_callback(self._on_done)
         return len(claims) == room
+
+    async def _release_unknown(self) -> bool:
+        """After a claim whose answer was lost, give back all leases of ours, once nothing is in hand any more."""
+        if self._in_hand or self._delivery.first_attempts:
+            return False
+        now = self._clock()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, lambda: queue.release_owner(self._database, self._owner, now=now))
+        self.may_hold_more = False
+        return True
 
     def _claim_now(self, limit: int) -> list[Claim]:
         return queue.claim(
@@ -131,6 +156,13 @@ class QueueRunner:
         if not (self._spool_root / owner).exists():
             return None  # of another host, or gone without a trace: its lease ends by time
         return not is_alive(self._spool_root, owner)
+
+    def _note_saved(self, results: Sequence[Settled]) -> None:
+        """State first, then its consequence: what was saved may call for a notice."""
+        for result in results:
+            self._in_hand.discard((result.message_id, result.group, str(result.recipient)))
+            if result.notice_due:
+                self._wake.set()
 
     def _on_done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -191,23 +223,33 @@ def due_of(claim: Claim, accepted: Accepted) -> Sequence[Due]:
 
 
 class _Memory:
-    """Octets that may be held at once. A message bigger than all of it goes alone."""
+    """Octets that may be held at once, given in the order of asking. A message bigger than all of it goes alone."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
-        self._freed = asyncio.Condition()
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, amount: int) -> None:
-        async with self._freed:
-            await self._freed.wait_for(lambda: not self._held or self._held + amount <= self._limit)
+        if not self._waiting and self._fits(amount):
             self._held += amount
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((amount, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back(amount)
+            raise
 
     def give_back(self, amount: int) -> None:
         self._held -= amount
-        task = asyncio.ensure_future(self._tell())
-        task.add_done_callback(lambda _: None)
+        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
+            wanted, turn = self._waiting.popleft()
+            if not turn.done():
+                self._held += wanted
+                turn.set_result(None)
 
-    async def _tell(self) -> None:
-        async with self._freed:
-            self._freed.notify_all()
+    def _fits(self, amount: int) -> bool:
+        return not self._held or self._held + amount <= self._limit

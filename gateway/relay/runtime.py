@@ -6,6 +6,9 @@ accepted is imported and what was settled is saved.
 
 import asyncio
 import contextlib
+import os
+import signal
+import traceback
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,10 +67,14 @@ class Runtime:
         self.run(write_snapshots(self.settings.run_dir, self.role))
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something until `stop`; if it ends by an error the process ends, and its parent restarts it."""
+        """Run something until `stop`."""
         task = asyncio.ensure_future(work)
-        task.add_done_callback(_end_process_on_failure)
+        self.watch_over(task)
         self._tasks.append(task)
+
+    def watch_over(self, task: "asyncio.Task[None]") -> None:
+        """End the process when the task ends by an error: its parent restarts it, and nothing hangs half alive."""
+        task.add_done_callback(_end_process_on_failure)
 
     async def stop(self) -> None:
         """End the background work, import what is left and close everything."""
@@ -112,5 +119,11 @@ def _end_process_on_failure(task: "asyncio.Task[None]") -> None:
     if task.cancelled() or task.exception() is None:
         return
     error = task.exception()
-    log.error("process.failed", error=f"{type(error).__name__}: {error}", task=task.get_name())
-    asyncio.get_running_loop().stop()
+    where = traceback.extract_tb(error.__traceback__)[-1] if error else None
+    log.error(
+        "process.failed",
+        error=f"{type(error).__name__}: {error}",
+        where=f"{where.name}:{where.lineno}" if where else "",
+    )
+    # Not sys.exit: a task's exception would be swallowed by the loop. What was accepted is in the spool.
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -12,9 +12,10 @@ from gateway.accepted import Accepted, Location
 from gateway.mail.errors import Malformed, NotAllowed, NotFound
 from gateway.spool import folder, record
 from gateway.spool.record import Pieces
+from gateway.spool.request import Request, Roll, Unwritten
 from gateway.spool.room import Room
 from gateway.spool.segment import failure, sync_data
-from gateway.spool.writer import MAX_BATCH_BYTES, Request, Roll, Unwritten, Writer
+from gateway.spool.writer import MAX_BATCH_BYTES, Writer
 
 
 class Usage(Struct, frozen=True):

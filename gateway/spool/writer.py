@@ -9,7 +9,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from enum import Enum
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 
@@ -17,7 +16,8 @@ from gateway import log, metrics
 from gateway.accepted import Location
 from gateway.spool.errors import SpoolFailed, SpoolFull
 from gateway.spool.folder import Folder
-from gateway.spool.record import HEADER_SIZE, check_of, write_header
+from gateway.spool.record import check_of, write_header
+from gateway.spool.request import Outcome, Request, Roll, Sign, Unwritten, failed_like, settle
 from gateway.spool.room import Room
 from gateway.spool.segment import Segment
 
@@ -25,68 +25,6 @@ MAX_BATCH_RECORDS = 200
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 PAUSE_SECONDS = 0.1  # so that a failure which comes again at once does not fill the log
 LINGER_SECONDS = 0.002  # one fdatasync of a quick disk: waiting longer than it saves would only add latency
-
-# Turns of the event loop after which whoever was told has acted on it: his own, and some for what he is wrapped in.
-TURNS = 4
-
-Outcome = list[Location] | Exception
-Answer = asyncio.Future[list[Location]]
-
-
-class Unwritten:
-    """A record on its way to the disk: the head as MessagePack, the pieces of the message, none of them empty.
-
-    `check` is the CRC-32 of head and message where it is known already; otherwise the thread computes it.
-    """
-
-    __slots__ = ("body_size", "check", "head_size", "length", "pieces")
-
-    def __init__(
-        self, head_size: int, pieces: list[bytes | memoryview], body_size: int, check: int | None = None
-    ) -> None:
-        self.head_size = head_size
-        self.pieces = pieces
-        self.body_size = body_size
-        self.check = check
-        self.length = HEADER_SIZE + head_size + body_size
-
-
-class Request:
-    """Records that one caller wants written, all or none, and the future by which he learns where they lie."""
-
-    __slots__ = ("future", "linger", "loop", "records", "reserve", "size")
-
-    def __init__(
-        self,
-        records: list[Unwritten],
-        loop: asyncio.AbstractEventLoop,
-        *,
-        linger: bool = False,
-        reserve: bool = False,
-    ) -> None:
-        self.records = records
-        self.size = sum(record.length for record in records)
-        self.loop = loop
-        self.future: Answer = loop.create_future()
-        self.linger = linger
-        self.reserve = reserve
-
-
-class Roll:
-    """The wish that the current segment be closed; whoever has one may wait for it."""
-
-    __slots__ = ("future", "loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.future: Answer = loop.create_future()
-
-
-class Sign(Enum):
-    """What the thread tells itself or is told without anybody waiting: the segment is old; nothing comes any more."""
-
-    OLD = "old"
-    END = "end"
 
 
 class Writer:
@@ -174,7 +112,7 @@ class Writer:
             log.error("spool.failed", owner=self._folder.owner, error=repr(error), trace=traceback.format_exc())
             if not self._batch:
                 time.sleep(PAUSE_SECONDS)
-            self._answer([(request, _copy_of(error)) for request in self._batch])
+            self._answer([(request, failed_like(error)) for request in self._batch])
             return True
 
     def _step(self) -> bool:
@@ -236,7 +174,7 @@ class Writer:
             self._room.forget()
             self.failures += 1
             log.error("spool.failed", owner=self._folder.owner, error=str(error), messages=len(wanted))
-            outcomes.extend((request, _copy_of(error)) for request in wanted)
+            outcomes.extend((request, failed_like(error)) for request in wanted)
         finally:
             if self._segment and self._segment.is_abandoned:
                 self._roll()
@@ -330,48 +268,10 @@ class Writer:
             with self._gate:
                 self._untaken.update(segments)
             try:
-                loop.call_soon_threadsafe(_settle, loop, theirs, lambda taken=segments: self._take(taken))
+                loop.call_soon_threadsafe(settle, loop, theirs, lambda taken=segments: self._take(taken))
             except RuntimeError:  # the loop is closed: nobody waits, and recovery imports what is on disk
                 log.warning("spool.failed", error="the event loop ended before its answers", messages=len(theirs))
 
     def _take(self, segments: set[str]) -> None:
         with self._gate:
             self._untaken.subtract(segments)
-
-
-def _copy_of(error: Exception) -> Exception:
-    """Return the failure for one of several who wait: one object, raised in all of them, would collect their frames."""
-    return SpoolFull(*error.args) if isinstance(error, SpoolFull) else SpoolFailed(str(error) or type(error).__name__)
-
-
-def _settle(
-    loop: asyncio.AbstractEventLoop, outcomes: list[tuple[Request | Roll, Outcome]], take: Callable[[], None]
-) -> None:
-    """Set the futures of requests, and when those who wait for them have run, call `take` and set those of rolls."""
-    for asked, outcome in outcomes:
-        if isinstance(asked, Request):
-            _set(asked.future, outcome)
-
-    def finish() -> None:
-        take()
-        for asked, outcome in outcomes:
-            if isinstance(asked, Roll):
-                _set(asked.future, outcome)
-
-    _in_turns(loop, TURNS, finish)
-
-
-def _in_turns(loop: asyncio.AbstractEventLoop, turns: int, act: Callable[[], None]) -> None:
-    if turns:
-        loop.call_soon(_in_turns, loop, turns - 1, act)
-    else:
-        act()
-
-
-def _set(future: Answer, outcome: Outcome) -> None:
-    if future.done():  # cancelled: the record may be on disk all the same, and is imported from there one day
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)

@@ -9,7 +9,7 @@ from gateway.policy.ledger import Identity, LedgerEntry, Proof
 from gateway.verdict import Action, Answer, Case, Finding, SentMessageQuestion, Unknown
 from tests import make
 
-WEAK = {"proof": Proof.NONE, "networks": ()}
+WEAK: dict[str, Any] = {"proof": Proof.NONE, "networks": ()}
 
 
 def found(case: Case, *entries: LedgerEntry, **options: Any) -> list[Finding]:

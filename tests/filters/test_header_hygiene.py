@@ -13,7 +13,7 @@ from tests import make
 EXCHANGE = (
     (
         "Received",
-        "from EXCH01.corp.local (10.1.2.3) by EXCH02.corp.local\r\n (10.1.2.4) with Microsoft SMTP Server id 15.2;\r\n date",
+        "from EXCH01.corp.local (10.1.2.3) by EXCH02.corp.local\r\n (10.1.2.4) with Microsoft SMTP Server;\r\n date",
     ),
     ("Received", "from EXCH01.corp.local ([fe80::1]) by EXCH01.corp.local ([fe80::1%4]) with mapi id 15.2; date"),
     ("Thread-Topic", "Hello"),

@@ -84,7 +84,7 @@ def test_the_true_end_counts_in_whichever_pieces_it_comes(cut: int) -> None:
         assert [taken.raw for taken in gate.taken] == [b"Subject: a\r\n\r\nx\r\n"]
 
 
-@pytest.mark.parametrize("line", [b"NOOP\n", b"NOOP\r", b"NO\0OP\r\n", b"NOOP\r\r\n", b"\n", b"NOOP\n\r\n"])
+@pytest.mark.parametrize("line", [b"NOOP\n", b"NOOP\rNOOP\r\n", b"NO\0OP\r\n", b"NOOP\r\r\n", b"\n", b"NOOP\n\r\n"])
 def test_a_command_ends_in_crlf_and_nothing_else(line: bytes) -> None:
     with serve(served.policy()) as gate, gate.session() as client:
         client.send(line + b"QUIT\r\n")

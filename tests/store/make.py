@@ -1,5 +1,6 @@
 """The smallest valid rows: a test overrides only what it is about."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,8 +21,12 @@ BOB = Address("bob", "corp.example")
 OUTSIDER = Address("eve", "sender.example")
 
 
+_NUMBERS = itertools.count(1)
+
+
 def an_id(at: datetime = NOW) -> str:
-    return new_id(int(at.timestamp() * 1000))
+    """An id of this time that sorts after those made before."""
+    return f"{new_id(int(at.timestamp() * 1000))[:10]}{next(_NUMBERS):016d}"
 
 
 def accepted(*to: Address, direction: Direction = Direction.INBOUND, at: datetime = NOW, **changes: Any) -> Accepted:
