@@ -5,9 +5,12 @@ Events come from a closed list, so that a reader can search for them.
 Each line has the time, the level, the event's name, the process and, where a message is meant, its reference.
 """
 
+import asyncio
+import contextlib
+import functools
+import os
 import sys
-import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -61,33 +64,63 @@ EVENTS: Final = frozenset(
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
+_ENCODE = msgspec.json.Encoder(enc_hook=str).encode
+
+
+GATHER_SECONDS = 0.05
+GATHER_LINES = 100
+
+
 class _Line:
-    """A structlog wrapper's target: writes whole lines, one write call each, so that processes do not mix theirs."""
+    """A structlog wrapper's target: writes whole lines, so that processes do not mix theirs."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
+        self._write = _writer_of(stream)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gathered: list[bytes] = []
 
-    def msg(self, line: bytes) -> None:
-        with self._lock:
-            try:
-                self._stream.buffer.write(line + b"\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                pass  # A log that cannot be written must not stop the mail.
+    def gather(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
 
-    debug = info = warning = error = msg
+    def gathered(self, line: bytes) -> None:
+        """Write with what else comes within a moment: a system call for each line costs as much as judging."""
+        lines = self._gathered
+        lines.append(line)
+        if self._loop is None or len(lines) >= GATHER_LINES:
+            self.flush()
+        elif len(lines) == 1:
+            self._loop.call_soon_threadsafe(self._loop.call_later, GATHER_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        lines, self._gathered = self._gathered, []
+        # A log that cannot be written must not stop the mail.
+        with contextlib.suppress(OSError, ValueError):
+            self._write(b"".join(lines))
+
+    def at_once(self, line: bytes) -> None:
+        self._gathered.append(line)
+        self.flush()
+
+    debug = info = gathered
+    warning = error = at_once
 
 
-_ENCODE = msgspec.json.Encoder(enc_hook=str).encode
-_process = "gatepost"
+def _writer_of(stream: TextIO) -> Callable[[bytes], object]:
+    """Return what writes octets to a stream: straight to its descriptor where it has one."""
+    try:
+        return functools.partial(os.write, stream.fileno())
+    except (OSError, ValueError):
+        return lambda line: stream.write(line.decode())
 
 
 def _render(_logger: Any, level: str, event: MutableMapping[str, Any]) -> bytes:
     name = event.pop("event")
     if name not in EVENTS:
         raise ValueError(f"{name!r} is not an event of gateway.log.EVENTS")
-    return _ENCODE({"at": datetime.now(UTC), "level": level, "event": name, "process": _process, **event})
+    return _ENCODE({"at": datetime.now(UTC), "level": level, "event": name, "process": _process, **event}) + b"\n"
+
+
+_process = "gatepost"
 
 
 def configure(level: str = "info", process: str = "gatepost", stream: TextIO | None = None) -> None:
@@ -97,14 +130,29 @@ def configure(level: str = "info", process: str = "gatepost", stream: TextIO | N
     structlog.configure(
         processors=[_render],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=lambda *_: _Line(stream or sys.stderr),
+        logger_factory=lambda *_: _Current.lines,
         cache_logger_on_first_use=False,
     )
+    _Current.lines = _Line(stream or sys.stderr)
     _Current.logger = structlog.get_logger().bind()
+
+
+def gather(loop: asyncio.AbstractEventLoop) -> None:
+    """Let lines of level info wait for company, at most a twentieth of a second; call `flush` at the end."""
+    _logger()
+    _Current.lines.gather(loop)
+
+
+def flush() -> None:
+    """Write what waits, and write at once from now on."""
+    if _Current.lines is not None:
+        _Current.lines.flush()
+        _Current.lines.gather(None)
 
 
 class _Current:
     logger: Any = None
+    lines: Any = None
 
 
 def _logger() -> Any:

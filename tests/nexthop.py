@@ -1,4 +1,4 @@
-"""A next hop for tests: a small SMTP server on 127.0.0.1 that records what it gets and behaves as it is told, step by step."""
+"""A next hop for tests: an SMTP server on 127.0.0.1 that records what it gets and behaves as told, step by step."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,14 @@ class Does(Enum):
     RESET = "reset"  # drops the connection
 
 
-# What a step is: the reply as text (CRLF is added), octets as they are, one of `Does`, or an event to wait for before the
-# ordinary answer.
-Step = str | bytes | Does | asyncio.Event
+# What a step is: the reply as text (CRLF is added), octets as they are, one of `Does`, an event to wait for before the
+# ordinary answer, or a function that is given the line and returns one of these, or None for the ordinary answer.
+PlainStep = str | bytes | Does | asyncio.Event
+Step = PlainStep | Callable[[str], PlainStep | None]
 
 
 class Taken:
-    """One message that the hop answered with 2xx, or was about to answer: `was_acknowledged` tells."""
+    """One message that came in whole. `was_acknowledged`: the hop has answered it with 2xx."""
 
     def __init__(self, connection: int, tls: bool, mail: str, rcpts: list[str], raw: bytes) -> None:
         self.connection = connection
@@ -43,9 +44,9 @@ class Taken:
 class NextHop:
     """Use as `async with NextHop() as hop:` and deliver to 127.0.0.1, `hop.port`.
 
-    `hop.on("RCPT", "550 5.1.1 No", when="bob@")` scripts a step: CONNECT, EHLO, HELO, STARTTLS, MAIL, RCPT, DATA, CONTENT
-    (after each line of a message; `when` sees all so far), END (after its dot), RSET, QUIT. Rules are looked at in their order; `times` limits one.
-    `tls` offers STARTTLS; `handshakes=False` then sends rubbish instead of a handshake.
+    `hop.on("RCPT", "550 5.1.1 No", when="bob@")` scripts a step: CONNECT, EHLO, HELO, STARTTLS, MAIL, RCPT, DATA,
+    CONTENT (after each line of a message; `when` sees all so far), END (after its dot), RSET, QUIT. Rules are looked at
+    in their order; `times` limits one. `tls` offers STARTTLS; `handshakes=False` then sends rubbish in its place.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class NextHop:
         self._sessions: set[asyncio.Task[None]] = set()
 
     def on(self, verb: str, step: Step, *, when: str = "", times: int = 1 << 30) -> None:
-        """Do `step` at `verb` when its line contains `when`, so many times."""
+        """Do `step` at `verb` when its line contains `when`, so many times. END sees MAIL's and RCPTs' arguments."""
         self._rules.append((verb, when, [times], step))
 
     def scripts(self, verb: str) -> bool:
@@ -82,12 +83,12 @@ class NextHop:
         """Drop all rules."""
         self._rules.clear()
 
-    def step(self, verb: str, line: str = "") -> Step | None:
+    def step(self, verb: str, line: str = "") -> PlainStep | None:
         """Return the scripted step for a command, None for the ordinary one."""
         for rule_verb, when, left, step in self._rules:
             if rule_verb == verb and left[0] > 0 and when in line:
                 left[0] -= 1
-                return step
+                return step(line) if callable(step) else step
         return None
 
     async def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -147,9 +148,7 @@ class _Ended(Exception):
 
 
 class _Session:
-    def __init__(
-        self, hop: NextHop, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
-    ) -> None:
+    def __init__(self, hop: NextHop, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         self.hop = hop
         self.reader = reader
         self.writer = writer
@@ -234,7 +233,8 @@ class _Session:
         self.mail, self.rcpts = "", []
         self.hop.messages.append(taken)
         final = await self.answer("END", taken.mail + " ".join(taken.rcpts), "250 2.0.0 Taken")
-        taken.was_acknowledged = final.startswith("2")
+        last_line = final.rstrip("\r\n").rpartition("\n")[2]
+        taken.was_acknowledged = last_line[:1] == "2" and last_line[3:4] != "-"
 
     async def do_rset(self, line: str) -> None:
         self.mail, self.rcpts = "", []

@@ -1,4 +1,4 @@
-"""A real listener on 127.0.0.1 in a thread of its own, and a client that speaks line by line. The edge is a recording intake."""
+"""A real listener on 127.0.0.1 in a thread of its own, with a recording intake, and a client that speaks by lines."""
 
 import asyncio
 import contextlib
@@ -155,7 +155,9 @@ class Client:
             codes.append(int(reply[:3]))
         return codes
 
-    def deliver(self, raw: bytes, *recipients: str, mail_from: str = "ann@partner.example", parameters: str = "") -> str:
+    def deliver(
+        self, raw: bytes, *recipients: str, mail_from: str = "ann@partner.example", parameters: str = ""
+    ) -> str:
         """Send one message in the plain way (`raw` is dot-stuffed by the caller); return the last reply."""
         assert self.ask(f"MAIL FROM:<{mail_from}>{parameters}").startswith("250 ")
         for recipient in recipients or ("bob@corp.example",):

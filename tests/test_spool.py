@@ -14,8 +14,8 @@ import pytest
 
 from gateway.accepted import Location
 from gateway.mail.errors import Conflict, Malformed, NotAllowed, NotFound
-from gateway.spool import Spool, SpoolFailed, adopt, is_alive, new_owner, read, read_range, writer
-from gateway.spool.writer import MAX_BATCH_RECORDS
+from gateway.spool import Spool, SpoolFailed, adopt, gathering, is_alive, new_owner, read, read_range
+from gateway.spool.gathering import MAX_BATCH_RECORDS
 from tests.spool_records import accepted, append, flip, ids, message
 
 MakeSpool = Callable[..., Spool]
@@ -169,7 +169,7 @@ async def test_nothing_is_told_before_the_flush_has_ended(make_spool: MakeSpool)
 
 
 async def test_a_lingering_append_waits_for_company(make_spool: MakeSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "LINGER_SECONDS", 60.0)
+    monkeypatch.setattr(gathering, "LINGER_SECONDS", 60.0)
     spool = make_spool()
     lingering = asyncio.ensure_future(spool.append([(accepted(1), (message(1),))], linger=True))
     done, _ = await asyncio.wait({lingering}, timeout=0.1)

@@ -112,9 +112,9 @@ class DnsResolver:
     async def query(self, name: str, rrtype: str) -> DnsAnswer:
         """Return the records of `name`; `rrtype` is a type's name such as "TXT". The network's failures are answers."""
         key = (name.lower().rstrip("."), rrtype)
-        cached = self._cache.get(key)
-        if cached is not None and cached[0] > self._clock():
-            return cached[1]
+        cached = self._cached(key)
+        if cached is not None:
+            return cached
         task = self._in_flight.get(key)
         if task is None:
             task = asyncio.create_task(self._look_up(*key))
@@ -142,11 +142,15 @@ class DnsResolver:
 
     async def addresses(self, host: str) -> DnsAnswer:
         """Return the IPv4, then the IPv6 addresses of `host`. One family's failure does not hide the other's."""
-        four, six = await asyncio.gather(self.query(host, "A"), self.query(host, "AAAA"))
-        found = four.values + six.values
-        if found:
-            return DnsAnswer(DnsStatus.FOUND, found, authentic=four.authentic and six.authentic)
-        return next((answer for answer in (four, six) if answer.status is DnsStatus.FAILED), four)
+        name = host.lower().rstrip(".")
+        four, six = self._cached((name, "A")), self._cached((name, "AAAA"))
+        if four is None or six is None:  # tasks only where there is something to wait for
+            return _both(*await asyncio.gather(self.query(name, "A"), self.query(name, "AAAA")))
+        return _both(four, six)
+
+    def _cached(self, key: tuple[str, str]) -> DnsAnswer | None:
+        cached = self._cache.get(key)
+        return cached[1] if cached is not None and cached[0] > self._clock() else None
 
     async def _look_up(self, name: str, rrtype: str) -> DnsAnswer:
         answer, ttl = await self._ask_all(name, rrtype)
@@ -201,6 +205,13 @@ class DnsResolver:
         has_soa = any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
         ttl = min(float(chain.minimum_ttl), MAX_NEGATIVE_SECONDS) if has_soa else DEFAULT_NEGATIVE_SECONDS
         return DnsAnswer(status, authentic=authentic), ttl
+
+
+def _both(four: DnsAnswer, six: DnsAnswer) -> DnsAnswer:
+    found = four.values + six.values
+    if found:
+        return DnsAnswer(DnsStatus.FOUND, found, authentic=four.authentic and six.authentic)
+    return six if six.status is DnsStatus.FAILED and four.status is not DnsStatus.FAILED else four
 
 
 def system_nameservers() -> tuple[tuple[str, int], ...]:

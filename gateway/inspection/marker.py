@@ -6,14 +6,19 @@ The value is `v1 COUNT MAC`. It holds nothing about the message, so that a list 
 
 import hmac
 from collections.abc import Iterable
+from functools import lru_cache
 
 NAME = "X-Gatepost-Hop"
 MAC_DIGITS = 32  # 128 bits, as hexadecimal digits
 MAX_COUNT = 999
 
 
+@lru_cache(maxsize=64)
 def sign(count: int, key: bytes) -> str:
-    """Return the marker's value for a message that passed `count` times. `key` is the site's, never empty."""
+    """Return the marker's value for a message that passed `count` times. `key` is the site's, never empty.
+
+    The same for every message with that count, so it is remembered.
+    """
     said = f"v1 {min(count, MAX_COUNT)}"
     return f"{said} {_mac(said, key)}"
 

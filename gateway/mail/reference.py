@@ -25,9 +25,26 @@ def _time_part(now_ms: int) -> str:
     return "".join(_PAIRS[now_ms >> shift & 1023] for shift in (40, 30, 20, 10, 0))
 
 
+CHANCE_BYTES = 10
+_POOL_BYTES = 4000
+_pool: list[bytes] = []
+
+
+def _chance() -> bytes:
+    """Return ten octets of the system's chance: asked for by the block, since each question is a system call."""
+    if not _pool:
+        block = os.urandom(_POOL_BYTES)
+        _pool.extend([block[at : at + CHANCE_BYTES] for at in range(0, _POOL_BYTES, CHANCE_BYTES)])
+    return _pool.pop()
+
+
+# A child must not hand out what its parent hands out too.
+os.register_at_fork(after_in_child=_pool.clear)
+
+
 def new_id(now_ms: int) -> str:
     """Return a new id for the time `now_ms` (milliseconds since 1970): ten characters of time, sixteen of chance."""
-    chance = int.from_bytes(os.urandom(10), "big")
+    chance = int.from_bytes(_chance(), "big")
     pairs = _PAIRS
     return (
         _time_part(now_ms)

@@ -208,7 +208,7 @@ class Conversation:
             self._commands = self._errors = 0
             if isinstance(take, Take) and take.session.source:
                 self.services.admission.count_message(take.session.source, self.services.monotonic())
-        elif reply.is_permanent:
+        elif reply.is_permanent and not self.is_over:
             self._errors += 1
             if self._errors >= self.limits.errors:
                 self.hang_up(refusals.TOO_MANY_ERRORS)

@@ -10,8 +10,10 @@ from typing import Final
 # RFC 5321 section 4.1.1.4: the end of mail data is this and nothing else. Whoever also takes LF.LF or CR.CR can be
 # smuggled to.
 END_MARK: Final = b"\r\n.\r\n"
-_LINE_START: Final = b"\r\n"
+_LINE_END: Final = b"\r\n"
+_LINE_WITH_DOT: Final = b"\r\n."
 _OVERLAP: Final = len(END_MARK) - 1
+_DOT: Final = ord(".")
 # What is too big is read on so that the peer hears why; nobody is listened to for more than this.
 DROP_BYTES: Final = 64 << 20
 
@@ -21,13 +23,15 @@ _SLICE: Final = 1 << 20  # octets that are looked at together
 class DataReader:
     """Takes what follows DATA. `is_too_big`: the message is not kept. `is_endless`: it does not end, hang up."""
 
-    __slots__ = ("_held", "_max_wire", "is_endless", "is_too_big", "raw", "received")
+    __slots__ = ("_from", "_has_dots", "_held", "_max_wire", "is_endless", "is_too_big", "raw", "received")
 
     def __init__(self, max_bytes: int) -> None:
         # Dots are stuffed on the wire: at worst every line is a dot, three octets that become four. The exact size is
         # known at the end.
         self._max_wire = max_bytes + max_bytes // 3 + len(END_MARK)
         self._held: bytearray | None = None
+        self._from = 0  # where in `_held` the search goes on
+        self._has_dots = False  # a line was seen that begins with a dot and is not the end
         self.raw = b""
         self.received = 0
         self.is_too_big = False
@@ -43,42 +47,62 @@ class DataReader:
             if at == len(data):
                 return -1
             # The whole of a small message often comes at once, and then needs no copy but this slice.
-            end = data.find(END_MARK, at)
-            if end >= 0 and not data.startswith(b".\r\n", at):
-                self.received = end + len(END_MARK) - at
-                self._finish(data[at : end + len(_LINE_START)])
-                return end + len(END_MARK)
-            # The end mark may follow DATA at once: an empty message.
-            held = self._held = bytearray(_LINE_START)
+            if data.endswith(END_MARK) and data[at] != _DOT:
+                end = data.find(_LINE_WITH_DOT, at)
+                if end == len(data) - len(END_MARK):
+                    self.received = len(data) - at
+                    self.raw = data[at : end + len(_LINE_END)]
+                    return len(data)
+            # A line begins here: the end mark may follow DATA at once.
+            held = self._held = bytearray(_LINE_END)
         before = len(held)
         held += data[at:] if at else data
-        end = held.find(END_MARK, max(0, before - _OVERLAP))
-        if end >= 0:
-            used = end + len(END_MARK) - before
-            self.received += used
-            self._held = None
+        end = self._find_end(held)
+        if end < 0:
+            self.received += len(data) - at
             if self.received > self._max_wire:
-                self.is_too_big = True
-            if not self.is_too_big:
-                del held[end + len(_LINE_START) :]
-                del held[: len(_LINE_START)]
-                self._finish(bytes(held))
-            return at + used
-        self.received += len(data) - at
+                self._drop(held)
+            return -1
+        used = end + len(END_MARK) - before
+        self.received += used
+        self._held = None
         if self.received > self._max_wire:
-            self._drop(held)
-        return -1
+            self.is_too_big = True
+        if not self.is_too_big:
+            self._finish(held, end)
+        return at + used
 
-    def _finish(self, wire: bytes) -> None:
-        # RFC 5321 section 4.5.2: a dot that begins a line and is not alone there is taken away.
-        if wire.startswith(b"."):
-            wire = wire[1:]
-        self.raw = wire.replace(b"\r\n.", b"\r\n")
+    def _find_end(self, held: bytearray) -> int:
+        """Look for the end mark, and for other dots at the begin of a line on the way: most messages have none."""
+        if not self._has_dots:
+            dot = held.find(_LINE_WITH_DOT, self._from)
+            if dot < 0:
+                self._from = len(held) - len(_LINE_END)
+                return -1
+            if held.startswith(_LINE_END, dot + len(_LINE_WITH_DOT)):
+                return dot
+            if dot + len(END_MARK) > len(held):
+                self._from = dot  # what follows the dot is yet to come
+                return -1
+            self._has_dots = True
+            self._from = dot
+        end = held.find(END_MARK, self._from)
+        if end < 0:
+            self._from = max(self._from, len(held) - _OVERLAP)
+        return end
+
+    def _finish(self, held: bytearray, end: int) -> None:
+        wire = bytes(memoryview(held)[len(_LINE_END) : end + len(_LINE_END)])
+        if self._has_dots:
+            # RFC 5321 section 4.5.2: a dot that begins a line and is not alone there is taken away.
+            wire = wire.removeprefix(b".").replace(_LINE_WITH_DOT, _LINE_END)
+        self.raw = wire
 
     def _drop(self, held: bytearray) -> None:
-        self.is_too_big = True
+        self.is_too_big = self._has_dots = True
         self.is_endless = self.received > self._max_wire + DROP_BYTES
         del held[:-_OVERLAP]
+        self._from = 0
 
 
 class ChunkReader:
@@ -105,8 +129,8 @@ def has_clean_line_ends(raw: bytes) -> bool:
     """Tell whether every CR and LF of `raw` is in a CRLF and there is no NUL."""
     if b"\0" in raw:
         return False
-    # The standard library's universal newlines note which kinds of line end they met: one exact pass in C. (Leaving only
-    # CR and LF by `translate` and comparing is no faster and takes CR.LF, apart, for a pair.)
+    # The standard library's universal newlines note which kinds of line end they met: one exact pass in C. (Leaving
+    # only CR and LF by `translate` and comparing is no faster and takes a CR and a LF far apart for a pair.)
     ends = io.IncrementalNewlineDecoder(None, translate=False)
     for at in range(0, len(raw), _SLICE):
         ends.decode(raw[at : at + _SLICE].decode("latin-1"))
@@ -121,4 +145,4 @@ def repair_line_ends(raw: bytes) -> bytes:
 
 def is_header_within(raw: bytes, max_bytes: int) -> bool:
     """Tell whether the header of `raw`, without the empty line after it, has at most `max_bytes` octets."""
-    return len(raw) <= max_bytes or raw.startswith(_LINE_START) or raw.find(b"\r\n\r\n", 0, max_bytes + 2) >= 0
+    return len(raw) <= max_bytes or raw.startswith(_LINE_END) or raw.find(b"\r\n\r\n", 0, max_bytes + 2) >= 0

@@ -5,10 +5,11 @@ what becomes of them (the database, notices) is not known here.
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from gateway import log, metrics
@@ -30,6 +31,8 @@ MEMORY_BYTES = 64 << 20
 OVERHEAD_BYTES = 4096  # what a waiting message costs besides its octets
 RECIPIENTS_PER_PARCEL = 100  # RFC 5321 section 4.5.3.1.8: a host has to take so many
 GROUPS_AT_ONCE = 20  # destinations of one message that are tried side by side
+
+OUR_ERROR = local_reply("4.3.0", "an error of ours")
 
 EVENTS = {
     State.DELIVERED: "delivery.delivered",
@@ -115,31 +118,41 @@ class Delivery:
 
     async def attempt(self, accepted: Accepted, pieces: Pieces, due: Sequence[Due], policy: Policy) -> None:
         """Try once for all that is due. When this is cancelled, whoever is not settled yet goes back to the queue."""
-        groups = _by_route(accepted, due, policy)
-        if len(groups) == 1:
-            await self._carry_out(accepted, pieces, *groups[0], policy)
-            return
-        limit = asyncio.Semaphore(GROUPS_AT_ONCE)
-
-        async def one(route: Route, group: list[Due]) -> None:
-            async with limit:
-                await self._carry_out(accepted, pieces, route, group, policy)
-
-        await asyncio.gather(*(one(route, group) for route, group in groups))
-
-    async def _carry_out(
-        self, accepted: Accepted, pieces: Pieces, route: Route, due: Sequence[Due], policy: Policy
-    ) -> None:
-        """Try all hosts of one route; settle everybody, also when this is cancelled or fails."""
-        tour = _Tour(self, accepted, pieces, route, due, policy)
+        tours = self._tours(accepted, pieces, due, policy)
         try:
-            await tour.go()
+            if len(tours) == 1:
+                await self._finish(tours[0])
+            else:
+                limit = asyncio.Semaphore(GROUPS_AT_ONCE)
+                await asyncio.gather(*(self._finish(tour, limit) for tour in tours))
         except asyncio.CancelledError:
-            tour.put_back("broken off")
+            for tour in tours:
+                tour.put_back("broken off")
             raise
+
+    def _tours(self, accepted: Accepted, pieces: Pieces, due: Sequence[Due], policy: Policy) -> "list[_Tour]":
+        try:
+            groups = _by_route(accepted, due, policy)
+            return [_Tour(self, accepted, pieces, route, group, policy) for route, group in groups]
+        except Exception as error:  # border: a policy that makes no sense must not lose mail
+            _log_error(accepted, error)
+            now = self.clock()
+            later = now + timedelta(seconds=self.back_off.steps[0])
+            self.settled([put_back(accepted, one, str(OUR_ERROR), now, later) for one in due])
+            return []
+
+    async def _finish(self, tour: "_Tour", limit: asyncio.Semaphore | None = None) -> None:
+        """Carry one tour to its end; whoever an error leaves open is tried again."""
+        try:
+            async with limit or contextlib.nullcontext():
+                await tour.go()
         except Exception as error:  # border: one delivery
-            log.error("delivery.error", ref=reference(accepted.id), error=f"{type(error).__name__}: {error}")
-            tour.settle_rest(local_reply("4.3.0", "an error of ours"))
+            _log_error(tour.accepted, error)
+            tour.settle_rest(OUR_ERROR)
+
+
+def _log_error(accepted: Accepted, error: Exception) -> None:
+    log.error("delivery.error", ref=reference(accepted.id), error=f"{type(error).__name__}: {error}")
 
 
 class _Tour:
@@ -149,7 +162,7 @@ class _Tour:
         self, delivery: Delivery, accepted: Accepted, pieces: Pieces, route: Route, due: Sequence[Due], policy: Policy
     ) -> None:
         self._delivery = delivery
-        self._accepted = accepted
+        self.accepted = accepted
         self._pieces = pieces
         self._route = route
         self._open = dict(enumerate(due))
@@ -157,6 +170,8 @@ class _Tour:
 
     async def go(self) -> None:
         """Try one host after the other until everybody is settled or no host is left."""
+        if not self._open:
+            return
         delivery = self._delivery
         endpoints = await delivery.hops.endpoints(self._route, self._open[0].recipient.address)
         if isinstance(endpoints, HostReply):
@@ -198,7 +213,7 @@ class _Tour:
             outcome = await self._delivery.pool.send(
                 endpoint,
                 self._parcel(part),
-                source=self._accepted.source or self._accepted.peer_ip,
+                source=self.accepted.source or self.accepted.peer_ip,
                 max_connections=self._route.max_connections,
             )
             metrics.observe("delivery_seconds", time.perf_counter() - started)
@@ -210,7 +225,7 @@ class _Tour:
         return None
 
     def _parcel(self, part: Sequence[int]) -> Parcel:
-        accepted = self._accepted
+        accepted = self.accepted
         return Parcel(
             accepted.mail_from,
             tuple(self._open[key].recipient for key in part),
@@ -257,7 +272,7 @@ class _Tour:
             chance=random.random(),
         )
         back_off = self._delivery.back_off
-        self._hand_in([settle(self._accepted, self._open.pop(key), reply, met, back_off) for key, reply in decided])
+        self._hand_in([settle(self.accepted, self._open.pop(key), reply, met, back_off) for key, reply in decided])
 
     def settle_rest(self, reply: HostReply, host: str = "", *, is_hop_down: bool = False) -> None:
         """Settle everybody who is left with the same reply."""
@@ -266,14 +281,14 @@ class _Tour:
     def put_back(self, why: str) -> None:
         """Return everybody who is left to the queue, as if this attempt had not been."""
         now = self._delivery.clock()
-        self._hand_in([put_back(self._accepted, due, why, now) for due in self._open.values()])
+        self._hand_in([put_back(self.accepted, due, why, now) for due in self._open.values()])
         self._open.clear()
 
     def _hand_in(self, results: Sequence[Settled]) -> None:
         if not results:
             return
         self._delivery.settled(results)
-        ref = reference(self._accepted.id)
+        ref = reference(self.accepted.id)
         for result in results:
             write = log.info if result.state is State.DELIVERED else log.warning
             write(

@@ -72,7 +72,8 @@ def check_rcpt(kind: ListenerKind, address: Address, parameters: RcptParameters,
         return refusals.RELAYING_DENIED  # A literal names a machine, perhaps one of ours; mail goes to domains.
     if address is not BARE_POSTMASTER and address.ascii_domain not in policy.own_domains:
         if kind is not ListenerKind.OUTBOUND:
-            return refusals.RELAYING_DENIED
+            # Perhaps a machine of ours that nobody has approved yet: whoever answers for it is told where to ask.
+            return Refusal(replies.with_link(replies.RELAYING_DENIED, policy.document.portal_url), Reason.RELAYING)
         return Recipient(address, Direction.OUTBOUND, parameters.notify, parameters.orcpt)
     if not ROUTING_MARKS.isdisjoint(address.local):
         # The next hop might read it as a route and relay for whoever we took it from.

@@ -6,6 +6,7 @@ reply: permanent when the domain takes no mail or the mail would come back to us
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
@@ -19,6 +20,7 @@ from gateway.relay.client import Endpoint
 from gateway.relay.reply_stream import HostReply, local_reply
 
 SMTP_PORT = 25
+SYSTEM_SECONDS = 10.0  # the system tells no TTL
 MAX_ENDPOINTS = 10  # looked at in one attempt, however many records a domain has
 
 Endpoints = tuple[Endpoint, ...]
@@ -38,6 +40,7 @@ class Hops:
     def __init__(self, resolver: Resolver, ourselves: Callable[[], Ourselves] = Ourselves) -> None:
         self._resolver = resolver
         self._ourselves = ourselves
+        self._system: dict[str, tuple[float, DnsAnswer]] = {}  # by the names of the policy's hops, which are few
 
     async def endpoints(self, route: Route, recipient: Address) -> Endpoints | HostReply:
         """Return where mail for `recipient` may be delivered, or why nowhere. Never an empty tuple."""
@@ -62,13 +65,22 @@ class Hops:
         if hop.mx:
             return await self._of_mx(hop, tls)
         if "." not in hop.host.rstrip("."):
-            answer = await _system_addresses(hop.host)
+            answer = await self._of_system(hop.host)
         else:
             answer = await self._resolver.addresses(hop.host)
         if answer.values:
             return tuple(Endpoint(hop.host, address, hop.port, tls) for address in answer.values)
         # A hop is the operator's: its missing name is a fault to be mended, not a reason to return mail.
         return local_reply("4.4.3", f"next hop {hop.host}: {answer.why or 'has no address'}")
+
+    async def _of_system(self, host: str) -> DnsAnswer:
+        """Ask the system for a name without dots: localhost, or a container of the same network."""
+        now = time.monotonic()
+        known = self._system.get(host)
+        if known is None or known[0] <= now:
+            known = (now + SYSTEM_SECONDS, await _system_addresses(host))
+            self._system[host] = known
+        return known[1]
 
     async def _of_mx(self, hop: NextHop, tls: str) -> Endpoints | HostReply:
         ours = self._ourselves()
@@ -131,7 +143,6 @@ def _literal_address(host: str) -> str | None:
 
 
 async def _system_addresses(host: str) -> DnsAnswer:
-    """Ask the system for a name without dots: localhost, or a container of the same network."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:

@@ -64,6 +64,7 @@ class Listener(SMTP):
         self._has_ended = False  # the peer will send no more
         self._is_stuck = False  # the peer does not read our replies
         self._is_paused = False
+        self._is_continuing = False  # `_continue` is under way
         self._is_handshaking = False
         self._heard_at = self._began_at = self._body_began_at = self._hung_up_at = 0.0
         self._watched: object = None  # the transaction whose message is being timed
@@ -74,18 +75,26 @@ class Listener(SMTP):
         connection = cast(asyncio.Transport, transport)
         self._began_at = self._heard_at = self.loop.time()
         peer = connection.get_extra_info("peername")
-        talk = Conversation(self._settings, self._services, peer_ip(peer[0]) if peer else "")
-        talk.open()
-        self._talk = talk
-        if talk.is_over:
-            self.transport = connection
+        self._talk = self._begin(peer_ip(peer[0]) if peer else "")
+        if self._talk is None or self._talk.is_over:
             self._is_lost = True  # turned away: nothing was begun that would have to be ended
-            connection.write(b"".join(talk.out))
+            if self._talk is not None:
+                connection.write(b"".join(self._talk.out))
             connection.close()
             return
         self._services.sessions.add(self)
         super().connection_made(transport)
         self._serve()
+
+    def _begin(self, ip: str) -> Conversation | None:
+        """Open the conversation; None after an error of ours."""
+        try:
+            talk = Conversation(self._settings, self._services, ip)
+            talk.open()
+        except Exception as error:  # border: one connection
+            log.error("session.failed", error=f"{type(error).__name__}: {error}", peer=ip)
+            return None
+        return talk
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self._is_lost:
@@ -129,7 +138,7 @@ class Listener(SMTP):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._is_stuck = False
-        self.loop.call_soon(self._continue)
+        self._continue_soon()
 
     def drain(self) -> None:
         if self._talk is not None and not self._is_lost:
@@ -154,7 +163,8 @@ class Listener(SMTP):
             out.clear()
         if talk.step is not None:
             if type(talk.step) is Take:
-                self._set_reading()
+                if talk.waiting > MAX_WAITING:
+                    self._set_reading()
             elif not self._is_handshaking:
                 # The client's first octets of TLS must not be read as commands.
                 transport.pause_reading()
@@ -163,11 +173,18 @@ class Listener(SMTP):
             self._hang_up()
         else:
             if talk.has_more:
-                self.loop.call_soon(self._continue)
-            self._set_reading()
+                self._continue_soon()
+            if self._is_paused or talk.waiting > MAX_WAITING:
+                self._set_reading()
+
+    def _continue_soon(self) -> None:
+        if not self._is_continuing:
+            self._is_continuing = True
+            self.loop.call_soon(self._continue)
 
     def _continue(self) -> None:
         """Go on with what has been received but not answered."""
+        self._is_continuing = False
         talk = self._talk
         if talk is None or self._is_lost or self._is_stuck or talk.is_over:
             return
@@ -201,6 +218,9 @@ class Listener(SMTP):
             transport.close()
         else:
             transport.write_eof()
+            if self._is_paused:
+                self._is_paused = False
+                transport.resume_reading()  # into nothing
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
         self._timeout_handle = self.loop.call_later(LINGER_SECONDS, self.abort)
@@ -235,9 +255,6 @@ class Listener(SMTP):
             log.error("session.failed", error=f"{type(error).__name__}: {error}", peer=step.session.peer_ip)
             reply = replies.LOCAL_ERROR
         self._heard_at = self.loop.time()
-        if self._is_lost:
-            talk.step = None
-            return
         try:
             talk.answered(reply)
         except Exception as error:  # border: one connection
@@ -251,7 +268,7 @@ class Listener(SMTP):
         self._is_handshaking = True
         try:
             secured = await tls.secure(transport, self, context)
-        except OSError:
+        except Exception:  # border: whatever went wrong in a handshake, there is no connection to go on with
             talk.step = None
             talk.hang_up(refusals.TLS_FAILED)
             transport.abort()

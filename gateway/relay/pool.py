@@ -211,9 +211,7 @@ class Pool:
             self._put_aside(destination, connection, loop)
         destination.call_next()
 
-    def _put_aside(
-        self, destination: "_Destination", connection: Connection, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def _put_aside(self, destination: "_Destination", connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
         if self._reserving:  # somebody needs its place
             self._leave(destination, connection)
             return

@@ -71,6 +71,7 @@ class QueueRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._memory = _Memory(settings.memory_bytes)
         self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         after_settle(self._note_saved)
 
     @property
@@ -78,11 +79,13 @@ class QueueRunner:
         return len(self._tasks)
 
     def wake(self) -> None:
-        """Look at the queue now: somebody knows that something is due."""
-        self._wake.set()
+        """Look at the queue now: somebody knows that something is due. May be called from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:
         """Work until cancelled; call `close` afterwards."""
+        self._loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
             has_more = False
@@ -176,18 +179,16 @@ class QueueRunner:
         await self._memory.take(length)
         try:
             loop = asyncio.get_running_loop()
-            try:
-                accepted, body = await loop.run_in_executor(None, read, self._spool_root, claim.location)
-            except (NotFound, Malformed, OSError) as error:
-                self._settle_unreadable(claim, error)
-                return
+            accepted, body = await loop.run_in_executor(None, read, self._spool_root, claim.location)
             await self._delivery.attempt(accepted, (body,), due_of(claim, accepted), self._policy())
+        except Exception as error:  # border: one claim
+            self._settle_unreadable(claim, error)
         finally:
             self._memory.give_back(length)
 
     def _settle_unreadable(self, claim: Claim, error: Exception) -> None:
-        """Hold what is damaged or gone for a person; wait for what the system cannot read now."""
-        log.error("delivery.error", ref=reference(claim.message_id), error=f"the spool's record: {error}")
+        """Hold what is damaged or gone for a person; try again later what cannot be read now."""
+        log.error("delivery.error", ref=reference(claim.message_id), error=f"{type(error).__name__}: {error}")
         now = self._clock()
         results = []
         for one in claim.recipients:

@@ -59,6 +59,7 @@ class Runtime:
     async def start(self) -> None:
         """Load the policy and begin the background work. Raises NoPolicy."""
         self.current.start()
+        log.gather(asyncio.get_running_loop())
         self._watch_figures()
         self.run(self.current.follow())
         self.run(self.importer.run())
@@ -89,6 +90,7 @@ class Runtime:
             queue.release_owner(self.database, self.owner)
         self.database.close()
         metrics.write_snapshot(self.settings.run_dir, self.role)
+        log.flush()
 
     async def _renew_leases(self) -> None:
         loop = asyncio.get_running_loop()

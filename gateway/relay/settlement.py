@@ -62,8 +62,8 @@ def settle(accepted: Accepted, due: Due, reply: HostReply, met: Circumstances, b
     )
 
 
-def put_back(accepted: Accepted, due: Due, reply: str, now: datetime) -> Settled:
-    """Return a recipient to the queue, due at once: the attempt was broken off and does not count."""
+def put_back(accepted: Accepted, due: Due, reply: str, now: datetime, due_at: datetime | None = None) -> Settled:
+    """Return a recipient to the queue, due at once or at `due_at`: the attempt was broken off and does not count."""
     return Settled(
         message_id=accepted.id,
         group=accepted.group,
@@ -73,7 +73,7 @@ def put_back(accepted: Accepted, due: Due, reply: str, now: datetime) -> Settled
         host="",
         at=now,
         attempts=due.attempts,
-        due_at=now,
+        due_at=due_at or now,
     )
 
 

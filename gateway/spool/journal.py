@@ -1,7 +1,7 @@
 """What was delivered but is not in the database yet, beside the segments: so that a killed process repeats no delivery.
 
-Results are appended without a flush: the kernel keeps them when the process dies. After a power cut a delivery may be repeated,
-which at-least-once allows; the mail itself is in the segments, which are flushed.
+Results are appended without a flush: the kernel keeps them when the process dies. After a power cut a delivery may be
+repeated, which at-least-once allows; the mail itself is in the segments, which are flushed.
 """
 
 import os
@@ -42,7 +42,7 @@ class Journal:
         return self._number
 
     def forget(self, number: int, count: int) -> None:
-        """Learn that `count` results of file `number` are in the database; remove the file when it is the last of them."""
+        """Learn that `count` results of file `number` are in the database; remove the file after the last of them."""
         self._open[number] -= count
         if self._open[number] <= 0 and number != self._number:
             del self._open[number]

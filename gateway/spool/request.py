@@ -36,21 +36,20 @@ class Unwritten:
 class Request:
     """Records that one caller wants written, all or none, and the future by which he learns where they lie."""
 
-    __slots__ = ("future", "linger", "loop", "records", "reserve", "size")
+    __slots__ = ("future", "is_handed_over", "loop", "records", "reserve", "size")
 
     def __init__(
         self,
         records: list[Unwritten],
         loop: asyncio.AbstractEventLoop,
         *,
-        linger: bool = False,
         reserve: bool = False,
     ) -> None:
         self.records = records
         self.size = sum(record.length for record in records)
         self.loop = loop
         self.future: Answer = loop.create_future()
-        self.linger = linger
+        self.is_handed_over = False
         self.reserve = reserve
 
 

@@ -11,11 +11,12 @@ from gateway import log, metrics
 from gateway.accepted import Accepted, Location
 from gateway.mail.errors import Malformed, NotAllowed, NotFound
 from gateway.spool import folder, record
+from gateway.spool.gathering import MAX_BATCH_BYTES, Gathering
 from gateway.spool.record import Pieces
 from gateway.spool.request import Request, Roll, Unwritten
 from gateway.spool.room import Room
 from gateway.spool.segment import failure, sync_data
-from gateway.spool.writer import MAX_BATCH_BYTES, Writer
+from gateway.spool.writer import Writer
 
 
 class Usage(Struct, frozen=True):
@@ -60,6 +61,7 @@ class Spool:
         self._writer = Writer(
             self._folder, self._room, segment_bytes=segment_bytes, roll_seconds=roll_seconds, sync=sync
         )
+        self._gathering: Gathering | None = None
 
     async def append(
         self, records: Sequence[tuple[Accepted, Pieces]], *, linger: bool = False, reserve: bool = False
@@ -152,6 +154,8 @@ class Spool:
 
         What is left is adopted by whoever comes next.
         """
+        if self._gathering is not None:
+            self._gathering.hand_over()
         self._writer.close()
         if self._folder.is_ours and not self._folder.remove():
             self._folder.release()
@@ -159,9 +163,18 @@ class Spool:
     async def _write(self, records: list[Unwritten], *, linger: bool = False, reserve: bool = False) -> list[Location]:
         if not records:
             return []
-        request = Request(records, asyncio.get_running_loop(), linger=linger, reserve=reserve)
-        self._writer.put(request)
-        return await request.future
+        gathering = self._gathering_of(asyncio.get_running_loop())
+        request = Request(records, gathering.loop, reserve=reserve)
+        gathering.add(request, linger=linger)
+        try:
+            return await request.future
+        finally:
+            gathering.came_back(request)
+
+    def _gathering_of(self, loop: asyncio.AbstractEventLoop) -> Gathering:
+        if self._gathering is None or self._gathering.loop is not loop:
+            self._gathering = Gathering(loop, self._writer.put)
+        return self._gathering
 
     def _read_copies(self, locations: list[Location]) -> list[tuple[Location, Unwritten]]:
         copies = []

@@ -1,7 +1,7 @@
 """The one thread of a process that writes to its spool.
 
-It takes all that waits, writes it as one batch with one fdatasync, and wakes each event loop once: wake-ups are what an
-append costs. It outlives every failure of a batch; if it ends, whoever waits is told.
+Each batch that it is given is written with one fdatasync and answered with one wake-up of the event loop. It outlives
+every failure of a batch; if it ends, whoever waits is told.
 """
 
 import asyncio
@@ -21,10 +21,7 @@ from gateway.spool.request import Outcome, Request, Roll, Sign, Unwritten, faile
 from gateway.spool.room import Room
 from gateway.spool.segment import Segment
 
-MAX_BATCH_RECORDS = 200
-MAX_BATCH_BYTES = 32 * 1024 * 1024
 PAUSE_SECONDS = 0.1  # so that a failure which comes again at once does not fill the log
-LINGER_SECONDS = 0.002  # one fdatasync of a quick disk: waiting longer than it saves would only add latency
 
 
 class Writer:
@@ -50,8 +47,7 @@ class Writer:
         self._segment: Segment | None = None
         self._roll_at = 0.0
         self._number = 0
-        self._queue: SimpleQueue[Request | Roll | Sign] = SimpleQueue()
-        self._carried: Request | Roll | Sign | None = None
+        self._queue: SimpleQueue[list[Request] | Roll | Sign] = SimpleQueue()
         self._batch: list[Request] = []
         self._untaken: Counter[str] = Counter()
         self._asked = 0
@@ -77,13 +73,13 @@ class Writer:
         with self._gate:
             return not self._untaken[segment]
 
-    def put(self, item: Request | Roll | Sign) -> None:
+    def put(self, item: list[Request] | Roll | Sign) -> None:
         """Hand something to the thread. Raises SpoolFailed after its end, and in a forked child, which has none."""
         with self._gate:
             if not self._is_open or not self._folder.is_ours:
                 raise SpoolFailed("the spool is closed")
             self._is_open = item is not Sign.END
-            self._asked += isinstance(item, Request)
+            self._asked += len(item) if isinstance(item, list) else 0
             self._queue.put(item)
 
     def close(self) -> None:
@@ -118,50 +114,23 @@ class Writer:
     def _step(self) -> bool:
         """Do what comes next; False after the last wish."""
         item = self._next()
-        if isinstance(item, Request):
-            self._batch = [item]
-            self._collect(self._batch)
-            self._flush(self._batch)
+        if isinstance(item, list):
+            self._batch = item
+            self._flush(item)
             return True
         self._roll()
         if isinstance(item, Roll):
             self._tell([(item, [])])
         return item is not Sign.END
 
-    def _next(self) -> Request | Roll | Sign:
+    def _next(self) -> list[Request] | Roll | Sign:
         """Wait for work, or for the segment to become old."""
-        if self._carried:
-            item, self._carried = self._carried, None
-            return item
         if self._segment is None:
             return self._queue.get()
         try:
             return self._queue.get(timeout=max(0.0, self._roll_at - time.monotonic()))
         except Empty:
             return Sign.OLD
-
-    def _collect(self, batch: list[Request]) -> None:
-        """Add to the first request of `batch` all that waits behind it, up to the limits.
-
-        While the newest of them says that another message is about to end, wait a little for it.
-        """
-        count, size = len(batch[0].records), batch[0].size
-        until = 0.0
-        while count < MAX_BATCH_RECORDS and size < MAX_BATCH_BYTES:
-            try:
-                if batch[-1].linger and self._queue.empty():
-                    until = until or time.monotonic() + LINGER_SECONDS
-                    item = self._queue.get(timeout=max(0.0, until - time.monotonic()))
-                else:
-                    item = self._queue.get_nowait()
-            except Empty:
-                break
-            if not isinstance(item, Request) or size + item.size > MAX_BATCH_BYTES:
-                self._carried = item
-                break
-            batch.append(item)
-            count += len(item.records)
-            size += item.size
 
     def _flush(self, batch: list[Request]) -> None:
         """Write a batch and tell everybody what became of it."""
@@ -251,12 +220,12 @@ class Writer:
 
     def _fail_what_waits(self) -> None:
         """Nothing comes after the end of the thread: whoever still waits must not wait for ever."""
-        left: list[Request | Roll | Sign] = [*self._batch]
-        if self._carried:
-            left.append(self._carried)
+        left: list[Request | Roll] = [*self._batch]
         while not self._queue.empty():
-            left.append(self._queue.get_nowait())
-        self._tell([(item, SpoolFailed("the spool is closed")) for item in left if not isinstance(item, Sign)])
+            item = self._queue.get_nowait()
+            if not isinstance(item, Sign):
+                left.extend(item if isinstance(item, list) else [item])
+        self._tell([(item, SpoolFailed("the spool is closed")) for item in left])
 
     def _tell(self, outcomes: Sequence[tuple[Request | Roll, Outcome]]) -> None:
         """Set all futures of an event loop in one call within it."""

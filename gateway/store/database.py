@@ -7,7 +7,6 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,6 @@ class Database:
         self._path = sqlite_path(parsed) if self.is_sqlite else None
         self._lock = WriteLock(lock_path(self._path)) if self._path else None
         self.day_files = DayFiles(data_dir)
-        self.known_partitions: dict[str, set[date]] = {}  # PostgreSQL: days of a table that need not be made
         self._engine = _sqlite_engine(parsed) if self._path else _postgresql_engine(parsed)
 
     @contextmanager

@@ -45,8 +45,8 @@ class DayFiles:
                 self._write(kind, day, rows)
 
     def _write(self, kind: str, day: date, rows: Sequence[tuple[str, bytes | str]]) -> None:
-        lock = self._lock(kind)
         try:
+            lock = self._lock(kind)
             lock.acquire()
         except OSError as error:
             raise DatabaseAway(f"cannot lock: {error.strerror}") from error

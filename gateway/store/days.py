@@ -3,7 +3,7 @@
 The day is the one in UTC that the message's id was made on, so that an id is enough to find what belongs to it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import Column, Connection, Date, LargeBinary, PrimaryKeyConstraint, Table, Text, select
@@ -77,29 +77,26 @@ def by_day(rows: Iterable[tuple[str, bytes | str]]) -> dict[date, list[tuple[str
     return days
 
 
-def prepare(db: Database, table: Table, days: Iterable[date]) -> None:
-    """Make the partitions that PostgreSQL needs for `days`, each in a transaction of its own."""
-    for day in days:
-        known = db.known_partitions.setdefault(table.name, set())
-        if day in known:
-            continue
-        with db.writing() as connection:
-            # Two processes may import the first mail of a day at once.
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (table.name,))
-            connection.exec_driver_sql(
-                f"CREATE TABLE IF NOT EXISTS {_partition(table, day)} PARTITION OF {table.name} "
-                f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
-            )
-        # Of old days one never knows: retention, in another process, drops them.
-        known.add(day)
-        known.intersection_update({max(known), max(known) - timedelta(days=1)})
-
-
-def write(connection: Connection, table: Table, day: date, rows: Sequence[tuple[str, bytes | str]]) -> None:
-    """Add rows of a day inside of a transaction (PostgreSQL); what is there already is left as it is."""
+def write(connection: Connection, table: Table, days: Mapping[date, Sequence[tuple[str, bytes | str]]]) -> None:
+    """Add rows by day inside of a transaction (PostgreSQL); what is there already is left as it is."""
     content = table.columns.keys()[2]
     statement = insert_into(connection, table).on_conflict_do_nothing()
-    connection.execute(statement, [{"day": day, "message_id": id, content: kept} for id, kept in rows])
+    for day, rows in days.items():
+        _make_partition(connection, table, day)
+        connection.execute(statement, [{"day": day, "message_id": id, content: kept} for id, kept in rows])
+
+
+def _make_partition(connection: Connection, table: Table, day: date) -> None:
+    # Looked at each time: retention, in another process, drops old days.
+    name = _partition(table, day)
+    if connection.exec_driver_sql("SELECT to_regclass(%s)", (name,)).scalar_one() is not None:
+        return
+    # Two processes may import the first mail of a day at once.
+    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (table.name,))
+    connection.exec_driver_sql(
+        f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table.name} "
+        f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
+    )
 
 
 def put(db: Database, table: Table, rows: Iterable[tuple[str, bytes | str]]) -> None:
@@ -109,10 +106,8 @@ def put(db: Database, table: Table, rows: Iterable[tuple[str, bytes | str]]) -> 
         for day, share in days.items():
             db.day_files.write(table.name, day, share)
         return
-    prepare(db, table, days)
     with db.writing() as connection:
-        for day, share in days.items():
-            write(connection, table, day, share)
+        write(connection, table, days)
 
 
 def get(db: Database, table: Table, id: str) -> bytes | str | None:

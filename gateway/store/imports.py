@@ -100,12 +100,10 @@ def _import_slice(db: Database, items: list[ImportItem]) -> int:
     if db.is_sqlite:
         for day, share in traces.items():
             db.day_files.write(days.TRACES.name, day, share)
-    else:
-        days.prepare(db, days.TRACES, traces)
     rows = _Rows(items, instant_writer(is_sqlite=db.is_sqlite))
     with db.writing() as connection:
-        for day, share in traces.items() if not db.is_sqlite else ():
-            days.write(connection, days.TRACES, day, share)
+        if not db.is_sqlite:
+            days.write(connection, days.TRACES, traces)
         count = rows.insert(connection)
     more = rows.deliveries[SLICE_ROWS:]
     for at in range(0, len(more), SLICE_ROWS):  # one message to very many recipients

@@ -24,7 +24,7 @@ jobs = Table(
     METADATA,
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("arguments", Json, nullable=False),
+    Column("arguments", Json),
     Column("state", Text, nullable=False),
     Column("progress", Integer, nullable=False),
     Column("note", Text, nullable=False),

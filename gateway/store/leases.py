@@ -32,7 +32,7 @@ def take(db: Database, name: str, owner: str, seconds: float, now: datetime) -> 
         statement = statement.on_conflict_do_update(
             index_elements=["name"], set_={"owner": new.owner, "lease_until": new.lease_until}, where=is_free
         )
-        return connection.execute(statement).rowcount > 0
+        return connection.execute(statement.returning(table.name)).one_or_none() is not None
 
 
 def give_back(db: Database, name: str, owner: str) -> None:

@@ -104,7 +104,6 @@ deliveries = Table(
     _partial("ix_deliveries_held", "recipient", where="state = 'held'"),
     _partial("ix_deliveries_segment", "segment", where="segment IS NOT NULL"),
     _partial("ix_deliveries_notice", "message_id", where="notice_due <> ''"),
-    Index("ix_deliveries_recipient_message_id", "recipient", "message_id"),
     sqlite_with_rowid=False,
 )
 

@@ -116,7 +116,6 @@ def create_deliveries() -> None:
         ("ix_deliveries_notice", ["message_id"], "notice_due <> ''"),
     ):
         op.create_index(name, "deliveries", columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
-    op.create_index("ix_deliveries_recipient_message_id", "deliveries", ["recipient", "message_id"])
 
 
 def create_held_items() -> None:

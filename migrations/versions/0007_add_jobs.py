@@ -23,7 +23,7 @@ def upgrade() -> None:
         "jobs",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("arguments", sa.Text(), nullable=False),
+        sa.Column("arguments", sa.Text()),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("progress", sa.Integer(), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),

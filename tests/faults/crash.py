@@ -17,17 +17,18 @@ from tests.faults.sender import Load, Sent, ident_of
 
 # Our own fields: the only difference between what was sent and what comes out.
 ADDED_FIELDS = (b"Received", b"X-Gatepost-", b"Authentication-Results", b"Return-Path")
-# After the hop has written its 250 the sender must read it, and note it, before it can know. On a busy machine this
-# takes a moment.
+# What a sender wrote before it was killed the hop may read a moment later; what the hop answered the sender must read,
+# and note, before it can know. On a busy machine both take a while.
 READING_SECONDS = 0.3
 SETTLE_SECONDS = 120.0
 
 
 @dataclass
 class Kill:
-    """One SIGKILL, or several at once."""
+    """One SIGKILL, or several at once: sent after `at` and before `until`."""
 
     at: float
+    until: float
     what: str
 
 
@@ -59,7 +60,7 @@ class Account:
 
     def _by_recipient(self) -> dict[tuple[str, str], list[Reception]]:
         table: dict[tuple[str, str], list[Reception]] = defaultdict(list)
-        for one in sorted(self.receptions, key=lambda reception: reception.ended_at):
+        for one in sorted(self.receptions, key=lambda reception: reception.began_at):
             for recipient in one.recipients:
                 table[ident_of(one.raw), recipient].append(one)
         return table
@@ -80,10 +81,15 @@ class Account:
         for (ident, recipient), times in self._by_recipient().items():
             for earlier in times[:-1]:
                 if earlier.answered and not self._was_cut_off(earlier):
-                    yield f"{ident}: {recipient} again, though answered at {earlier.ended_at:.3f} and nobody was killed"
+                    told = ", ".join(f"{one.began_at:.3f} to {one.ended_at:.3f}" for one in times)
+                    killed = ", ".join(f"{kill.what} at {kill.at:.3f}" for kill in self.kills)
+                    yield f"{ident}: {recipient} again, though answered: it came {told}; killed: {killed}"
 
     def _was_cut_off(self, one: Reception) -> bool:
-        return any(one.began_at <= kill.at <= one.ended_at + READING_SECONDS for kill in self.kills)
+        return any(
+            one.began_at - READING_SECONDS <= kill.until and kill.at <= one.ended_at + READING_SECONDS
+            for kill in self.kills
+        )
 
 
 def altered(original: bytes, received: bytes) -> str:
@@ -133,13 +139,12 @@ class Ordeal:
             self.hop.open_again()
 
     def _kill(self) -> None:
+        began, what = time.monotonic(), "everything"
         if self._chance.random() < self._everything:
-            self.kills.append(Kill(time.monotonic(), "everything"))
             self.product.kill_all()
         else:
-            kill = Kill(time.monotonic(), "")
-            self.kills.append(kill)
-            kill.what = self.product.kill_one(self._chance)
+            what = self.product.kill_one(self._chance)
+        self.kills.append(Kill(began, self.product.killed_at, what))
         if not self.product.is_running:
             self.product.start()
 

@@ -14,9 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gateway.commands import migrate
+from gateway.commands.whitelist import entry_of
+from gateway.policy.document import Document
+from gateway.settings import Settings
+from gateway.store import policies, whitelist
+from gateway.store.database import Database
 from tests.faults.rows import Rows
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -70,7 +77,7 @@ class Product:
 
     def __init__(self, folder: Path, hop_port: int, *, policy: dict[str, Any] | None = None, **settings: Any) -> None:
         self.folder = folder
-        self.data = folder / "data"
+        self.data = Path(settings.pop("data_dir", folder / "data"))
         self.port = free_port()
         self.web_port = free_port()
         self.drop_port = free_port()
@@ -78,6 +85,7 @@ class Product:
         self.policy = policy or policy_for(hop_port)
         self.database_url = str(settings.get("database_url", ""))
         self._settings = settings
+        self.killed_at = 0.0  # monotonic: when the last SIGKILL had been sent
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -99,12 +107,23 @@ class Product:
     # -- life
 
     def prepare(self) -> None:
-        """Make the database, publish the policy, admit the partner."""
+        """Make the database, publish the policy, admit the partner: what three commands do, without three starts."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.data.mkdir(exist_ok=True)
-        self.command("migrate")
-        self.publish(self.policy)
-        self.command("whitelist", "add", PARTNER, "--owner", "tests", "--reason", "sends the tests' mail")
+        migrate.prepare(Settings(data_dir=self.data, database_url=self.database_url))
+        now = datetime.now(UTC)
+        with self.database() as database:
+            document = Document.model_validate(self.policy)
+            policies.publish(database, document, by="tests", comment="tests", now=now)
+            whitelist.add(database, entry_of(PARTNER, owner="tests", reason="sends mail"), by="tests", now=now)
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Database]:
+        """The product's database, opened for the test."""
+        database = Database(self.database_url or f"sqlite:///{self.data / 'gatepost.db'}", data_dir=self.data)
+        try:
+            yield database
+        finally:
+            database.close()
 
     def start(self) -> "Product":
         """Start `gatepost run` and wait for its greeting."""
@@ -187,11 +206,13 @@ class Product:
             self._kill_parent(victims)
         else:
             os.kill(victim, signal.SIGKILL)
+            self.killed_at = time.monotonic()
         return name
 
     def _kill_parent(self, family: Sequence[int]) -> None:
         assert self._process is not None
         self._process.kill()
+        self.killed_at = time.monotonic()
         self._process.wait()
         self._process = None
         wait_until(lambda: not any(map(is_alive, family)), STOP_SECONDS, "the orphans' end")
@@ -203,6 +224,7 @@ class Product:
         for pid in family:  # the parent first: it restarts nobody
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.killed_at = time.monotonic()
         self._process.wait()
         self._process = None
         wait_until(lambda: not any(map(is_alive, family)), 10, "the end of killed processes")
@@ -244,7 +266,7 @@ class Product:
     @property
     def rows(self) -> Rows:
         """The database, as it is now."""
-        return Rows(self.database_url or f"sqlite:///{self.data / 'gatepost.db'}", self.data)
+        return Rows(self.database)
 
     def retry_now(self) -> None:
         """Make everything that waits due, as the operator's command does."""

@@ -2,9 +2,9 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import Connection, func, select, update
 
@@ -17,23 +17,19 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 class Rows:
     """The database of one product, opened for each question and closed again."""
 
-    def __init__(self, url: str, data_dir: Path) -> None:
-        self._url, self._data_dir = url, data_dir
+    def __init__(self, database: Callable[[], AbstractContextManager[Database]]) -> None:
+        self._database = database
 
     @contextlib.contextmanager
     def _connection(self, *, writing: bool = False) -> Iterator[Connection]:
-        database = Database(self._url, data_dir=self._data_dir)
-        try:
-            with database.writing() if writing else database.reading() as connection:
-                yield connection
-        finally:
-            database.close()
+        with self._database() as database, database.writing() if writing else database.reading() as connection:
+            yield connection
 
     def states(self) -> Counter[str]:
         """Return how many deliveries are in which state."""
         with self._connection() as connection:
             rows = connection.execute(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
-            return Counter(dict(row._tuple() for row in rows))
+            return Counter(dict(map(tuple, rows)))
 
     def open_count(self) -> int:
         """Return how many deliveries wait or are under way."""

@@ -69,8 +69,12 @@ class Connection:
         reader, writer = await asyncio.open_connection(host, port, limit=1 << 20)
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = cls(reader, writer)
-        await connection.expect(220)
-        await connection.say(f"EHLO {helo}", 250)
+        try:
+            await connection.expect(220)
+            await connection.say(f"EHLO {helo}", 250)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     async def reply(self) -> tuple[int, str]:

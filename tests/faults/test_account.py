@@ -65,5 +65,5 @@ def test_a_repeat_needs_a_reason() -> None:
     first, second = came(one, at=1.0), came(one, at=5.0)
     assert len(Account([one], [first, second]).problems()) == 1
     assert Account([one], [replace(first, answered=False), second]).problems() == []
-    assert Account([one], [first, second], kills=[Kill(1.05, "smtp-1")]).problems() == []
-    assert len(Account([one], [first, second], kills=[Kill(3.0, "smtp-1")]).problems()) == 1
+    assert Account([one], [first, second], kills=[Kill(1.05, 1.06, "smtp-1")]).problems() == []
+    assert len(Account([one], [first, second], kills=[Kill(3.0, 3.01, "smtp-1")]).problems()) == 1

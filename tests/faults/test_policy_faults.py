@@ -8,29 +8,20 @@ from sqlalchemy import update
 
 from gateway.policy.document import Document
 from gateway.store import policies
-from gateway.store.database import Database
 from gateway.store.policies import policy_versions
 from tests.faults.hop import NextHop
 from tests.faults.product import Product, wait_until
 from tests.faults.sender import Refused, send_one
 
 
-def database_of(product: Product) -> Database:
-    return Database(f"sqlite:///{product.data / 'gatepost.db'}", data_dir=product.data)
-
-
 def slip_in(product: Product, text: str) -> int:
     """Put a document in force as a hand in the database would: unchecked."""
-    database = database_of(product)
-    try:
-        document = Document.model_validate(product.policy)
+    document = Document.model_validate(product.policy)
+    with product.database() as database:
         version = policies.publish(database, document, by="nobody", comment="slipped in", now=datetime.now(UTC))
+        row = policy_versions.c.version == version
         with database.writing() as connection:
-            connection.execute(
-                update(policy_versions).where(policy_versions.c.version == version).values(document=text)
-            )
-    finally:
-        database.close()
+            connection.execute(update(policy_versions).where(row).values(document=text))
     return version
 
 

@@ -307,9 +307,7 @@ async def test_dsn_parameters_go_to_a_host_that_takes_them(hop: NextHop) -> None
     )
     outcome = await send(hop, parcel(wanting, ret=Ret.HDRS, envid="QQ=1 2"))
     assert hop.messages[0].mail == "FROM:<bob@corp.example> SIZE=57 RET=HDRS ENVID=QQ+3D1+202"
-    assert hop.messages[0].rcpts == [
-        "TO:<ann@partner.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Ann+2Bx@old.example"
-    ]
+    assert hop.messages[0].rcpts == ["TO:<ann@partner.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Ann+2Bx@old.example"]
     assert outcome.passes_dsn
 
 

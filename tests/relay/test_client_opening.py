@@ -95,7 +95,10 @@ async def test_a_connection_that_is_never_accepted_times_out() -> None:
             other.connect_ex(full.getsockname())
         with pytest.raises(Unreachable, match="timed out"):
             await connect(
-                Endpoint("", *full.getsockname()), hostname="mx.corp.example", timeouts=IMPATIENT, context=client_context()
+                Endpoint("", *full.getsockname()),
+                hostname="mx.corp.example",
+                timeouts=IMPATIENT,
+                context=client_context(),
             )
         for other in others:
             other.close()
@@ -189,7 +192,7 @@ async def test_old_tls_is_no_tls() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("hop.example").configure_cert(context)
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1 is deprecated"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     async with NextHop(tls=context) as hop:
         assert (await refused(hop, "required")).startswith("4.7.5 TLS is required and failed: handshake failed")

@@ -254,4 +254,3 @@ def test_random_octets_take_nothing(octets: bytes) -> None:
     said, taken = converse(iter([octets]), ListenerKind.INBOUND)
     assert said.startswith(b"220 ")
     assert taken == []
-

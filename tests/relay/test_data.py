@@ -1,5 +1,7 @@
 """The octets of a message: the end mark, dots, sizes, line ends; in whichever pieces they come."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def read(wire: bytes, cuts: list[int]) -> tuple[bytes, bytes]:
     """Feed `wire` cut at the given places; return the message and what follows it."""
     reader = DataReader(LIMIT)
     places = sorted({0, *(cut % (len(wire) + 1) for cut in cuts), len(wire)})
-    for begin, end in zip(places, places[1:], strict=False):
+    for begin, end in pairwise(places):
         piece = wire[begin:end]
         if (at := reader.feed(b"before" + piece, 6)) >= 0:
             return reader.raw, (b"before" + piece)[at:] + wire[end:]

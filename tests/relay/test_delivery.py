@@ -13,7 +13,7 @@ from gateway.engines.dns import DnsResolver
 from gateway.mail.address import Address
 from gateway.mail.envelope import Direction, Recipient
 from gateway.policy.compile import Policy
-from gateway.relay.delivery import OVERHEAD_BYTES, RECIPIENTS_PER_PARCEL, Delivery
+from gateway.relay.delivery import GROUPS_AT_ONCE, OVERHEAD_BYTES, RECIPIENTS_PER_PARCEL, Delivery
 from gateway.relay.hops import Hops, Ourselves
 from gateway.relay.pool import Pool, PoolSettings
 from gateway.relay.retry import BackOff
@@ -48,7 +48,9 @@ class Office:
     def __init__(
         self, *, nameserver: Nameserver | None = None, now: Callable[[], datetime] = lambda: NOW, **options: Any
     ) -> None:
-        pool_settings = PoolSettings(timeouts=options.pop("timeouts", QUICK), wait_seconds=options.pop("wait_seconds", 10))
+        pool_settings = PoolSettings(
+            timeouts=options.pop("timeouts", QUICK), wait_seconds=options.pop("wait_seconds", 10)
+        )
         self.desk = Desk()
         # A port where nobody answers unless the test brings a nameserver.
         resolver = DnsResolver([nameserver.address if nameserver else ("127.0.0.1", 1)], timeout_seconds=0.2, tries=1)
@@ -370,6 +372,29 @@ async def test_an_error_of_ours_settles_the_rest_for_another_attempt(hop: NextHo
     results = await office.attempt(accepted("a@partner.example", "b@partner.example"), policy(hop))
     assert {one.reply for one in results.values()} == {"4.3.0 an error of ours"}
     assert set(office.desk.states().values()) == {State.QUEUED}
+
+
+async def test_a_policy_that_makes_no_sense_loses_no_mail(office: Office, hop: NextHop) -> None:
+    results = await office.attempt(accepted(), object())  # type: ignore[arg-type]
+    assert [(one.state, one.reply) for one in results.values()] == [(State.QUEUED, "4.3.0 an error of ours")]
+
+
+async def test_everybody_is_put_back_when_an_attempt_at_many_domains_is_broken_off(
+    office: Office, hop: NextHop
+) -> None:
+    hop.on("END", Does.STALL)
+    hops = [{"host": "127.0.0.1", "port": hop.port}]
+    domains = [f"d{number}.example" for number in range(GROUPS_AT_ONCE + 20)]
+    a_policy = make.policy(
+        routes={domain: {"hops": hops} for domain in domains}, domain_routes={domain: domain for domain in domains}
+    )
+    group = accepted(*(f"a@{domain}" for domain in domains))
+    trying = asyncio.create_task(office.attempt(group, a_policy))
+    await hop.arrival()
+    trying.cancel()
+    await asyncio.gather(trying, return_exceptions=True)
+    assert set(office.desk.states()) == {f"a@{domain}" for domain in domains}
+    assert {(one.state, one.attempts) for one in office.desk.results} == {(State.QUEUED, 0)}
 
 
 async def test_mail_from_outside_that_cannot_be_delivered_is_held(office: Office, hop: NextHop) -> None:

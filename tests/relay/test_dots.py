@@ -1,5 +1,7 @@
 """Dot-stuffing by pieces says the same as dot-stuffing of the whole, wherever the message is cut."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def whole(raw: bytes) -> bytes:
 
 def cut(raw: bytes, places: list[int]) -> list[bytes | memoryview]:
     edges = sorted({0, len(raw), *(place % (len(raw) + 1) for place in places)})
-    pieces = [raw[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [raw[start:end] for start, end in pairwise(edges)]
     return [piece if number % 2 else memoryview(piece) for number, piece in enumerate(pieces)]
 
 
@@ -42,7 +44,9 @@ def test_the_wire_form_by_example(pieces: list[bytes], wire: bytes) -> None:
     assert b"".join(stuffed(pieces)) == wire
 
 
-@given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"a"]), max_size=24), st.lists(st.integers(0, 60)))
+@given(
+    st.lists(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"a"]), max_size=24), st.lists(st.integers(0, 60))
+)
 @example([b"\r\n", b".", b"\r\n", b"."], [1, 2, 3, 4])
 def test_where_it_is_cut_makes_no_difference(parts: list[bytes], places: list[int]) -> None:
     raw = b"".join(parts)

@@ -174,7 +174,11 @@ KNOWN = {"domains": {"corp.example": {}, "bücher.example": {}}}
     ],
 )
 def test_recipients_are_known_or_refused(address: str, expected: str) -> None:
-    entries = (make.known(), make.known("info@corp.example", "bob@corp.example"), make.known("carol@xn--bcher-kva.example"))
+    entries = (
+        make.known(),
+        make.known("info@corp.example", "bob@corp.example"),
+        make.known("carol@xn--bcher-kva.example"),
+    )
     assert outcome(rcpt(INBOUND, address, *entries, **KNOWN))[0] == expected
 
 

@@ -176,9 +176,7 @@ async def test_dns_cannot_lead_mail_to_ourselves(
 ) -> None:
     server.add("partner.example", "MX", ["10 a.example."])
     server.add("a.example", "AAAA" if ":" in found else "A", [found])
-    result = await resolve(
-        server, TO_MX, listening=frozenset({("198.51.100.25", 25)}), allow_local_mx=allow_local
-    )
+    result = await resolve(server, TO_MX, listening=frozenset({("198.51.100.25", 25)}), allow_local_mx=allow_local)
     assert (result == "5.4.6 mail for partner.example loops back to us") is is_refused
 
 

@@ -1,4 +1,4 @@
-"""The classical ways to make a mail server relay for strangers. None works, over a real socket, whatever the sender says."""
+"""The classical ways to make a mail server relay for strangers. None works, whatever the sender says."""
 
 from collections.abc import Iterator
 

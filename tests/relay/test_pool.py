@@ -24,7 +24,9 @@ def pool_of(**settings: object) -> Pool:
     return Pool(lambda: "mx.corp.example", PoolSettings(**{"timeouts": QUICK, **settings}))  # type: ignore[arg-type]
 
 
-async def send(pool: Pool, hop: NextHop, source: str = "a", limit: int = 10, to: str = "ann@partner.example") -> Outcome:
+async def send(
+    pool: Pool, hop: NextHop, source: str = "a", limit: int = 10, to: str = "ann@partner.example"
+) -> Outcome:
     return await pool.send(endpoint(hop), parcel(to), source=source, max_connections=limit)
 
 

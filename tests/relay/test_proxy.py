@@ -159,7 +159,7 @@ def test_what_xclient_does_not_say(argument: bytes) -> None:
 
 
 RECEIVED = [
-    "from relay.partner.example (relay.partner.example [192.0.2.7]) by hop.corp.example; Tue, 24 Nov 2026 09:00:00 +0000",
+    "from relay.partner.example (a.partner.example [192.0.2.7]) by hop.corp.example; Tue, 24 Nov 2026 09:00:00 +0000",
     "from x (unknown [192.0.2.8]) by relay.partner.example; Tue, 24 Nov 2026 08:59:00 +0000",
     "by nobody",
 ]
@@ -221,15 +221,18 @@ def test_the_header_of_a_stranger_is_no_command() -> None:
 
 
 def test_connections_are_counted_for_the_peer_behind_the_proxy() -> None:
-    with serve(served.policy(limits={"connections_per_network": 1}, **BEHIND_PROXY)) as gate:
-        with gate.connect(greeted=False) as first, gate.connect(greeted=False) as second:
-            first.send(HEADER)
-            assert first.codes(1) == [220]
-            second.send(HEADER)
-            assert second.codes_until_closed() == [421]
-            with gate.connect(greeted=False) as other:
-                other.send(HEADER.replace(b"192.0.2.1", b"192.0.2.2"))
-                assert other.codes(1) == [220]
+    with (
+        serve(served.policy(limits={"connections_per_network": 1}, **BEHIND_PROXY)) as gate,
+        gate.connect(greeted=False) as first,
+        gate.connect(greeted=False) as second,
+        gate.connect(greeted=False) as other,
+    ):
+        first.send(HEADER)
+        assert first.codes(1) == [220]
+        second.send(HEADER)
+        assert second.codes_until_closed() == [421]
+        other.send(HEADER.replace(b"192.0.2.1", b"192.0.2.2"))
+        assert other.codes(1) == [220]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""Reading replies: whatever octets come and however they are cut, the stream ends in replies or in a lost connection."""
+"""Reading replies: whatever octets come and however they are cut, they end in replies or in a lost connection."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -70,12 +71,16 @@ def test_how_replies_are_cut_makes_no_difference(parts: list[bytes], data: st.Da
     octets = b"".join(parts)
     places = data.draw(st.lists(st.integers(0, len(octets)), max_size=6))
     edges = sorted({0, len(octets), *places})
-    chunks = [octets[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    chunks = [octets[start:end] for start, end in pairwise(edges)]
     whole = sum(not part.startswith(b"250-") for part in parts)
     assert read_all(chunks, whole + 1) == read_all([octets], whole + 1)
 
 
-@given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"250 ", b"\r\n", b"250-", b"\xff" * 3000])), max_size=20))
+@given(
+    st.lists(
+        st.one_of(st.binary(max_size=40), st.sampled_from([b"250 ", b"\r\n", b"250-", b"\xff" * 3000])), max_size=20
+    )
+)
 def test_any_octets_end_in_replies_or_a_lost_connection(chunks: list[bytes]) -> None:
     replies, why = read_all(chunks, 3)
     assert len(replies) == 3 or why

@@ -19,7 +19,13 @@ LATER = HostReply(451, "4.3.0", "Later")
 
 
 def settled(
-    reply: HostReply, *, notify: tuple[Notify, ...] = (), attempts: int = 0, told: bool = False, met: Any = None, **fields: Any
+    reply: HostReply,
+    *,
+    notify: tuple[Notify, ...] = (),
+    attempts: int = 0,
+    told: bool = False,
+    met: Any = None,
+    **fields: Any,
 ) -> Settled:
     recipient = Recipient(ANN, Direction.OUTBOUND, notify)
     due = Due(recipient, attempts, told)

@@ -1,4 +1,4 @@
-"""SMTP smuggling: whatever looks like the end of a message to others is no end here, and does not pass to the next hop."""
+"""SMTP smuggling: what looks like the end of a message to others is no end here, and does not pass to the next hop."""
 
 import pytest
 
@@ -60,7 +60,9 @@ def test_repaired_it_is_one_message_with_clean_lines(end: bytes) -> None:
 def test_in_chunks_it_is_refused_as_well(end: bytes) -> None:
     text = b"Subject: outer\r\n\r\nx" + end + b"MAIL FROM:<forged@corp.example>\r\n"
     with serve(served.policy()) as gate, gate.session() as client:
-        client.send(b"MAIL FROM:<ann@partner.example>\r\nRCPT TO:<bob@corp.example>\r\nBDAT %d LAST\r\n" % len(text) + text)
+        client.send(
+            b"MAIL FROM:<ann@partner.example>\r\nRCPT TO:<bob@corp.example>\r\nBDAT %d LAST\r\n" % len(text) + text
+        )
         assert client.codes(3) == [250, 250, 554]
         assert gate.taken == []
 
@@ -68,7 +70,9 @@ def test_in_chunks_it_is_refused_as_well(end: bytes) -> None:
 def test_the_true_end_in_a_chunk_is_content() -> None:
     text = b"Subject: a\r\n\r\n.\r\n" + INNER
     with serve(served.policy()) as gate, gate.session() as client:
-        client.send(b"MAIL FROM:<ann@partner.example>\r\nRCPT TO:<bob@corp.example>\r\nBDAT %d LAST\r\n" % len(text) + text)
+        client.send(
+            b"MAIL FROM:<ann@partner.example>\r\nRCPT TO:<bob@corp.example>\r\nBDAT %d LAST\r\n" % len(text) + text
+        )
         assert client.codes(3) == [250, 250, 250]
         assert [taken.raw for taken in gate.taken] == [text]
 

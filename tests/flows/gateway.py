@@ -1,0 +1,193 @@
+"""The whole product for flow tests: its three listeners, a ledger from the start, and what it says of its mail."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.accepted import State
+from gateway.commands import migrate
+from gateway.commands.policy import check_document
+from gateway.policy.document import Document
+from gateway.policy.ledger import LedgerEntry, RelaySource, SendsAsUs, WhitelistEntry
+from gateway.settings import Settings
+from gateway.store import messages, policies, relay_sources, sends_as_us, traces, whitelist
+from gateway.store.database import Database
+from gateway.store.messages import DeliveryRow, MessageRow
+from gateway.verdict import Trace
+from tests import make
+from tests.faults.product import Product, free_port, wait_until
+from tests.flows.peer import PARTNER, PARTNER_IP, Answer, Peer
+from tests.nexthop import NextHop
+
+SECONDS = 30.0
+WORKERS = ("smtp-1", "smtp-2")
+HOSTNAME = "gate.corp.example"
+PORTAL = "https://portal.corp.example"
+SERVER_IP = "10.20.0.5"  # of a server of ours, which is an approved relay source
+SERVER_NAME = "app5.corp.internal"
+
+
+def document(inside: NextHop, outside: NextHop | None = None, **changes: Any) -> dict[str, Any]:
+    """Return the policy of a test: corp.example with any recipient, and XCLIENT believed from this machine."""
+    limits = {"connections": 2000, "connections_per_network": 2000, "connects_per_minute": 1_000_000, "errors": 1000}
+    routes = {"inside": {"hops": [hop_at(inside)]}, **({"outside": {"hops": [hop_at(outside)]}} if outside else {})}
+    usual: dict[str, Any] = {
+        "company": "Corp",
+        "hostname": HOSTNAME,
+        "portal_url": PORTAL,
+        "postmaster": "postmaster@corp.example",
+        "domains": {"corp.example": {"any_recipient": True}},
+        "internal_names": ["corp.internal"],
+        "routes": {**routes, **changes.pop("routes", {})},
+        "inbound_route": "inside",
+        "outbound_route": "outside" if outside else "",
+        "trust": {"xclient": ["127.0.0.0/8"]},
+        "limits": {**limits, **changes.pop("limits", {})},
+    }
+    return {**usual, **changes}
+
+
+def hop_at(hop: NextHop, host: str = "127.0.0.1") -> dict[str, Any]:
+    return {"host": host, "port": hop.port}
+
+
+def server(**replaced: Any) -> RelaySource:
+    """Return the approved relay source that most tests send from."""
+    return make.relay_source(f"{SERVER_IP}/32", **replaced)
+
+
+_ADD: dict[type, Callable[..., object]] = {
+    RelaySource: relay_sources.add,
+    WhitelistEntry: whitelist.add,
+    SendsAsUs: sends_as_us.add,
+}
+
+
+class Gateway(Product):
+    """One Gatepost with listeners of the kinds inbound (`port`), outbound and any."""
+
+    def __init__(
+        self, folder: Path, policy: dict[str, Any], entries: Sequence[LedgerEntry] = (), **settings: Any
+    ) -> None:
+        super().__init__(folder, 0, policy=policy, **settings)
+        self.outbound_port = free_port()
+        self.any_port = free_port()
+        self._entries = entries
+        kinds = {"inbound": self.port, "outbound": self.outbound_port, "any": self.any_port}
+        listeners = [{"kind": kind, "address": f"127.0.0.1:{port}"} for kind, port in kinds.items()]
+        self._settings = {"hostname": HOSTNAME, "listeners": json.dumps(listeners), **settings}
+
+    def prepare(self) -> None:
+        """Make the database with policy and ledger."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        migrate.prepare(Settings(data_dir=self.data, database_url=self.database_url))
+        self.publish_here(self.policy)
+        for entry in self._entries:
+            self.add(entry)
+
+    def add(self, entry: LedgerEntry) -> None:
+        """Add a ledger entry without the start of a command; its id is made anew."""
+        with self.database() as database:
+            _ADD[type(entry)](database, msgspec.structs.replace(entry, id=""), by="tests", now=datetime.now(UTC))
+
+    # -- policy
+
+    def publish_here(self, document: dict[str, Any]) -> int:
+        """Publish a document without the start of a command, checked as the command does."""
+        with self.database() as database:
+            return policies.publish(
+                database,
+                Document.model_validate(document),
+                by="tests",
+                comment="tests",
+                now=datetime.now(UTC),
+                check=check_document,
+            )
+
+    def put_in_force(self, document: dict[str, Any]) -> int:
+        """Publish a document and wait until every worker uses it."""
+        version = self.publish_here(document)
+        wait_until(lambda: self.loaded_at(version).keys() >= set(WORKERS), SECONDS, f"version {version} in force")
+        return version
+
+    def loaded_at(self, version: int) -> dict[str, datetime]:
+        """Return when each process took a version up, as its log says."""
+        loaded = [event for event in self.events("policy.loaded") if event["version"] == version]
+        return {event["process"]: datetime.fromisoformat(event["at"]) for event in loaded}
+
+    # -- mail
+
+    def partner(self, ip: str = PARTNER_IP, **options: Any) -> Peer:
+        """Connect from outside."""
+        return Peer(self.port, ip, **options)
+
+    def server(self, ip: str = SERVER_IP, name: str = SERVER_NAME) -> Peer:
+        """Connect from a server of ours."""
+        return Peer(self.outbound_port, ip, name=name, helo=name)
+
+    def receive(self, raw: bytes, *recipients: str, ip: str = PARTNER_IP, mail_from: str = PARTNER) -> Answer:
+        """Send one message from outside on a connection of its own."""
+        with self.partner(ip) as peer:
+            return peer.offer(raw, *recipients, mail_from=mail_from)
+
+    def message(self, ref: str) -> MessageRow:
+        """Wait for a message in the database, and return it."""
+
+        def look() -> list[MessageRow]:
+            with self.database() as database:
+                return messages.find(database, ref)
+
+        found = wait_until(look, SECONDS, f"{ref} in the database")
+        assert isinstance(found[0], MessageRow)
+        return found[0]
+
+    def trace(self, ref: str) -> Trace:
+        """Wait for a message in the database, and return its trace."""
+        message_id = self.message(ref).id
+        with self.database() as database:
+            trace = traces.load(database, message_id)
+        assert trace is not None
+        return trace
+
+    def outcomes(self, ref: str) -> list[DeliveryRow]:
+        message_id = self.message(ref).id
+        with self.database() as database:
+            return messages.outcomes(database, message_id)
+
+    def settled(self, ref: str, **states: State) -> dict[str, DeliveryRow]:
+        """Wait until the recipients with these local parts are in these states; return all by their local parts."""
+
+        def look() -> dict[str, DeliveryRow] | None:
+            rows = {row.recipient.local: row for row in self.outcomes(ref)}
+            return rows if {name: rows[name].state for name in states if name in rows} == states else None
+
+        found = wait_until(look, SECONDS, f"{states} for {ref}; there is {self.outcomes(ref)}")
+        assert isinstance(found, dict)
+        return found
+
+    def message_count(self) -> int:
+        """Return how many messages the database knows, refused ones as well."""
+        with self.database() as database:
+            return len(messages.recent(database, 100_000))
+
+    # -- answers to people
+
+    def ask(self, *arguments: object) -> Any:
+        """Run a command with `--json` and return what it answers."""
+        return json.loads(self.command(*arguments, "--json").stdout)
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """Return the status of /health, and its checks by name."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/health", timeout=SECONDS) as response:
+                status, body = response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, body = error.code, error.read()
+        return status, {check["name"]: check for check in json.loads(body)["checks"]}

@@ -1,0 +1,215 @@
+"""S10: only approved sources relay, by longest prefix, until their approval ends, and for their own domains."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests import make
+from tests.faults.product import wait_until
+from tests.flows.conftest import Start
+from tests.flows.edge import arrival
+from tests.flows.gateway import PORTAL, SERVER_IP, Gateway, document, server
+from tests.flows.peer import Answer, Peer
+from tests.nexthop import NextHop
+
+BOB = "bob@corp.example"
+ANN = "ann@partner.example"
+EFFECT_SECONDS = 2.0
+RAW = make.message(from_=BOB, to=ANN)
+REFUSED = f"5.7.1 Relaying denied {PORTAL}"
+YESTERDAY = datetime.now(UTC) - timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def gateway(start: Start, inside: NextHop, outside: NextHop) -> Gateway:
+    entries = [
+        server(),
+        # Overlapping: the longest prefix decides, and with it whose name may be used.
+        make.relay_source("10.1.0.0/16", allowed_domains=("wide.example",)),
+        make.relay_source("10.1.2.0/24", allowed_domains=("narrow.example",)),
+        make.relay_source("10.1.2.3/32", allowed_domains=("host.example", "other.example")),
+        # Ended: as if they were not there.
+        make.relay_source("10.9.9.9/32", expires_at=YESTERDAY),
+        make.relay_source("10.1.2.77/32", allowed_domains=("ended.example",), expires_at=YESTERDAY),
+        make.relay_source("2001:db8:1::/48", allowed_domains=("six.example",)),
+        make.relay_source("2001:db8:1:7::/64", allowed_domains=("seven.example",)),
+        make.relay_source("2001:db8:1:7::25/128", any_sender=True),
+    ]
+    return start(document(inside, outside), entries)
+
+
+def attempt(gateway: Gateway, ip: str, mail_from: str = BOB, to: str = ANN) -> Answer:
+    with gateway.server(ip, name="host.corp.internal") as peer:
+        return peer.offer(RAW, to, mail_from=mail_from)
+
+
+# -- who is not listed
+
+
+def test_an_unlisted_internal_address_is_told_550_and_where_the_portal_is(gateway: Gateway) -> None:
+    answer = attempt(gateway, "10.66.0.1")
+    assert (answer.code, answer.text) == (550, REFUSED)
+
+
+def test_on_a_listener_for_everybody_it_is_told_the_same(gateway: Gateway) -> None:
+    with Peer(gateway.any_port, "10.66.0.1") as peer:
+        answer = peer.offer(RAW, ANN, mail_from=BOB)
+    assert (answer.code, answer.text) == (550, REFUSED)
+
+
+def test_on_the_inbound_listener_even_an_approved_source_does_not_relay(gateway: Gateway) -> None:
+    with Peer(gateway.port, SERVER_IP) as peer:
+        answer = peer.offer(RAW, ANN, mail_from=BOB)
+    assert (answer.code, answer.text[:5]) == (550, "5.7.1")
+
+
+def test_of_what_was_refused_nothing_is_queued(gateway: Gateway, outside: NextHop) -> None:
+    with gateway.server("10.66.0.2") as peer:
+        # All at once, as a client that pipelines says it: each is refused, and what it sends then is no message.
+        peer.send(f"MAIL FROM:<{BOB}>\r\nRCPT TO:<{ANN}>\r\nDATA\r\n".encode())
+        assert peer.codes(3) == [550, 503, 503]
+        assert peer.ask("NOOP").startswith("250 ")
+    # The next message comes out, so the one before would have.
+    assert arrival(outside, attempt(gateway, SERVER_IP).ref)
+    assert "10.66.0.2" not in {row["peer_ip"] for row in gateway.ask("messages", "--peer", "10.66.0.2")}
+    assert gateway.rows.open_count() == 0
+
+
+def test_the_refusal_shows_in_the_log(gateway: Gateway) -> None:
+    attempt(gateway, "10.66.0.3")
+    wait_until(lambda: events_of(gateway, "10.66.0.3"), 10, "session.refused")
+    (event,) = events_of(gateway, "10.66.0.3")
+    assert (event["reason"], event["stage"]) == ("not_a_source", "mail")
+    assert event["reply"] == f"550 Relaying denied {PORTAL}"
+
+
+def events_of(gateway: Gateway, ip: str) -> list[dict[str, object]]:
+    return [event for event in gateway.events("session.refused") if event["peer"] == ip]
+
+
+def test_the_refused_session_shows_to_the_operator(gateway: Gateway) -> None:
+    attempt(gateway, "10.66.0.4")
+
+    def row() -> object:
+        return gateway.ask("messages", "--refused-sessions", "--peer", "10.66.0.4")
+
+    (shown,) = wait_until(row, 20, "the refused session")
+    assert shown["peer_ip"] == "10.66.0.4"
+    assert shown["helo"] == "host.corp.internal"
+    assert shown["listener"] == "outbound"
+    assert shown["reason"] == "not_a_source"
+    assert shown["reply"] == f"550 {REFUSED}"
+    assert shown["mail_from"] == BOB
+
+
+# -- approval
+
+
+def test_after_approval_the_next_attempt_works_within_two_seconds(gateway: Gateway, outside: NextHop) -> None:
+    ip = "10.66.0.5"
+    assert attempt(gateway, ip).code == 550
+    gateway.command("relay", "add", ip, "--owner", "dora", "--purpose", "order confirmations")
+    approved = time.monotonic()
+    answer = wait_until(lambda: accepted(attempt(gateway, ip)), EFFECT_SECONDS, "the approval's effect")
+    assert time.monotonic() - approved < EFFECT_SECONDS
+    assert arrival(outside, answer.ref).recipients == [ANN]
+    assert gateway.message(answer.ref).source  # which approval it was
+
+
+def accepted(answer: Answer) -> Answer | None:
+    return answer if answer.code == 250 else None
+
+
+def test_an_approval_taken_back_ends_within_two_seconds(gateway: Gateway) -> None:
+    ip = "10.66.0.6"
+    added = gateway.ask("relay", "add", ip, "--owner", "dora", "--purpose", "tests")
+    wait_until(lambda: accepted(attempt(gateway, ip)), EFFECT_SECONDS, "the approval's effect")
+    gateway.command("relay", "end", added["id"])
+    wait_until(lambda: attempt(gateway, ip).code == 550, EFFECT_SECONDS, "the end")
+
+
+def test_an_expired_approval_counts_as_unlisted(gateway: Gateway) -> None:
+    answer = attempt(gateway, "10.9.9.9")
+    assert (answer.code, answer.text) == (550, REFUSED)
+
+
+def test_an_approval_expires_while_mail_flows(gateway: Gateway) -> None:
+    ip = "10.66.0.7"
+    until = datetime.now(UTC) + timedelta(seconds=4)
+    gateway.add(make.relay_source(f"{ip}/32", expires_at=until))
+    wait_until(lambda: accepted(attempt(gateway, ip)), EFFECT_SECONDS, "the approval's effect")
+    wait_until(lambda: attempt(gateway, ip).code == 550, 10, "the approval's end")
+    assert datetime.now(UTC) >= until
+
+
+def test_an_expired_entry_leaves_the_wider_one_in_force(gateway: Gateway) -> None:
+    assert attempt(gateway, "10.1.2.77", "app@ended.example").code == 550
+    assert attempt(gateway, "10.1.2.77", "app@narrow.example").code == 250
+
+
+# -- networks
+
+
+@pytest.mark.parametrize(
+    ("ip", "domain"),
+    [
+        ("10.1.200.1", "wide.example"),
+        ("10.1.2.4", "narrow.example"),
+        ("10.1.2.3", "host.example"),
+        ("2001:db8:1:8::1", "six.example"),
+        ("2001:db8:1:7::1", "seven.example"),
+        ("2001:db8:1:7::25", "any.example"),
+        ("2001:0DB8:0001:0007:0:0:0:0025", "any.example"),
+        ("::ffff:10.1.2.3", "host.example"),
+    ],
+)
+def test_the_longest_prefix_decides(gateway: Gateway, outside: NextHop, ip: str, domain: str) -> None:
+    answer = attempt(gateway, ip, f"app@{domain}")
+    assert answer.code == 250, answer
+    assert arrival(outside, answer.ref).mail.startswith(f"FROM:<app@{domain}>")
+
+
+@pytest.mark.parametrize(
+    ("ip", "domain"),
+    [
+        ("10.1.2.3", "wide.example"),  # the wider network's, not its own
+        ("10.1.2.3", "narrow.example"),
+        ("10.1.2.4", "host.example"),
+        ("10.1.200.1", "narrow.example"),
+        ("2001:db8:1:7::1", "six.example"),
+        ("2001:db8:1:8::1", "seven.example"),
+    ],
+)
+def test_what_the_longest_prefix_does_not_allow_no_other_does(gateway: Gateway, ip: str, domain: str) -> None:
+    answer = attempt(gateway, ip, f"app@{domain}")
+    assert (answer.code, answer.text) == (550, f"5.7.1 This host may not send under that domain {PORTAL}")
+
+
+@pytest.mark.parametrize("ip", ["10.2.0.1", "10.10.1.2", "2001:db8:2::1", "2001:db8::25", "::ffff:10.2.0.1"])
+def test_an_address_in_no_network_is_unlisted(gateway: Gateway, ip: str) -> None:
+    assert attempt(gateway, ip, "app@wide.example").code == 550
+
+
+# -- sender domains
+
+
+@pytest.mark.parametrize(
+    ("mail_from", "code"),
+    [
+        ("app@host.example", 250),
+        ("app@OTHER.Example", 250),
+        ("", 250),  # notifications
+        ("bob@corp.example", 550),  # the entry names its domains, and ours is not among them
+        ("app@sub.host.example", 550),
+        ("app@host.example.evil.example", 550),
+        ("app@evilhost.example", 550),
+    ],
+)
+def test_a_source_sends_under_its_allowed_domains_only(gateway: Gateway, mail_from: str, code: int) -> None:
+    assert attempt(gateway, "10.1.2.3", mail_from).code == code
+
+
+def test_a_source_without_allowed_domains_sends_under_ours(gateway: Gateway) -> None:
+    assert attempt(gateway, SERVER_IP, BOB).code == 250
+    assert attempt(gateway, SERVER_IP, "app@host.example").code == 550
