@@ -19,7 +19,7 @@ from bench import corpus
 from bench.load import percentile
 from bench.measure import run_load
 from bench.peer_gatepost import Gatepost
-from bench.peerlib import PROJECT, spawn, wait_port
+from bench.peerlib import PROJECT, free_block, start_sink
 from bench.sink import ask
 from gateway.accepted import Accepted, Settled, State
 from gateway.mail.address import Address
@@ -29,7 +29,6 @@ from gateway.policy.document import Retention
 from gateway.store import imports, leases, retention
 from gateway.store.database import Database
 
-SINK, CONTROL, GATEPOST = 2790, 2791, 2792
 OLD_ROWS = 100_000
 WRITE_EVERY_SECONDS = 0.02
 SERVER = Address("load", "partner.example.com")
@@ -150,16 +149,15 @@ def run(work, seconds=10.0):
     """Measure both on a Gatepost of its own; returns {"third writer": result, "pruning": result}."""
     if not (work / "corpus-small").exists():
         corpus.make(work / "corpus-small", mix="small")
-    sink = ["-m", "bench.sink", "--port", SINK, "--control", CONTROL, "--max-seconds", 1800]
-    spawn([sys.executable, *sink], work / "sink-database.log")
-    wait_port(CONTROL)
-    gatepost = Gatepost(work / "gatepost-database", GATEPOST, SINK)
+    sink, control, port = range(first := free_block(30), first + 30, 10)
+    start_sink(sink, control, work / "sink-database.log")
+    gatepost = Gatepost(work / "gatepost-database", port, sink)
     try:
         gatepost.start()
         found = {"third writer": third_writer(gatepost, work, seconds), "pruning": pruning(gatepost, work, seconds)}
     finally:
         gatepost.stop()
-        ask(CONTROL, "QUIT")
+        ask(control, "QUIT")
     return found
 
 

@@ -20,7 +20,7 @@ from bench import corpus
 from bench.ceiling import listener_on
 from bench.load import run_loop
 from bench.measure import measure
-from bench.peerlib import PROJECT, spawn, stop_pid, wait_banner
+from bench.peerlib import PROJECT, free_block, spawn, stop_pid, wait_banner
 from gateway.filters import registry
 from gateway.mail import reply as replies
 from gateway.mail.envelope import ListenerKind
@@ -31,7 +31,6 @@ from gateway.relay.listener import make_protocol
 from gateway.relay.services import ListenerSettings, Services
 
 HOSTNAME = "gate.example.com"
-LISTENER, AIOSMTPD = 2740, 2745
 POLICY = {
     "hostname": HOSTNAME,
     "domains": {"corp.example.com": {"any_recipient": True}},
@@ -87,14 +86,13 @@ def compare(work, messages, first="gatepost"):
     if not place.exists():
         corpus.make(place, mix="small")
     servers = {
-        "gatepost": (LISTENER, ["bench.listener", "--serve", "--port", LISTENER]),
-        "aiosmtpd": (AIOSMTPD, ["bench.peer_aiosmtpd", "--port", AIOSMTPD, "--chunked", "--loop", "uvloop"]),
+        "gatepost": ["bench.listener", "--serve"],
+        "aiosmtpd": ["bench.peer_aiosmtpd", "--chunked", "--loop", "uvloop"],
     }
     found = {}
     for name in sorted(servers, key=lambda name: name != first):
-        port, arguments = servers[name]
-        log = work / f"listener-{name}.log"
-        pid = spawn([sys.executable, "-m", *arguments, "--max-seconds", 300], log)
+        port, log = free_block(1), work / f"listener-{name}.log"
+        pid = spawn([sys.executable, "-m", *servers[name], "--port", port, "--max-seconds", 300], log)
         try:
             wait_banner(port, log=log)
             load = ["--port", port, "--corpus", place, "--connections", 20, "--max-seconds", 120]
@@ -109,7 +107,7 @@ def main():
     """Compare, or serve, by command line."""
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--serve", action="store_true", help="only run the listener")
-    p.add_argument("--port", type=int, default=LISTENER)
+    p.add_argument("--port", type=int, default=2525)
     p.add_argument("--loop", choices=("asyncio", "uvloop"), default="uvloop")
     p.add_argument("--profile", metavar="FILE", help="with --serve: write a cProfile file")
     p.add_argument("--max-seconds", type=float, default=600)

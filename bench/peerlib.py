@@ -5,10 +5,12 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 from bench.measure import tree
@@ -72,6 +74,25 @@ def listening(port, kind=socket.SOCK_STREAM):
         return False
 
 
+def is_free(port):
+    """Say whether nothing listens on the port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_block(size):
+    """Return the first of `size` ports in a row that are free, below the range that clients get theirs from."""
+    while True:
+        first = random.randrange(20000, 32000 - size)
+        if all(map(is_free, range(first, first + size))):
+            return first
+
+
 def wait_banner(port, seconds=60, log=None):
     """Wait until the SMTP server there greets; SystemExit with the end of the log when it does not."""
     end = time.time() + seconds
@@ -87,6 +108,13 @@ def wait_banner(port, seconds=60, log=None):
         time.sleep(0.2)
     tail = pathlib.Path(log).read_text(errors="replace")[-3000:] if log and os.path.exists(log) else ""
     raise SystemExit(f"no SMTP greeting on port {port} after {seconds} s\n{tail}")
+
+
+def start_sink(port, control, log, seconds=7200):
+    """Start the sink and wait for its control port; it ends by QUIT there, or after so many seconds."""
+    arguments = ["--port", port, "--control", control, "--max-seconds", seconds]
+    spawn([sys.executable, "-m", "bench.sink", *arguments], log)
+    wait_port(control)
 
 
 def wait_port(port, seconds=60):

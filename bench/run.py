@@ -19,12 +19,11 @@ from bench import corpus, database, history, listener, machine, memory, profiled
 from bench.measure import measure
 from bench.peer_gatepost import Gatepost
 from bench.peer_postfix import Postfix
-from bench.peerlib import PROJECT, spawn, wait_port
+from bench.peerlib import PROJECT, free_block, start_sink
 from bench.sink import ask
 from bench.targets import judge
 
 BENCH = PROJECT / "bench"
-SINK, CONTROL, GATEPOST, POSTFIX, RSPAMD = 2690, 2691, 2700, 2710, 2720  # and the few ports after each
 CONNECTIONS = 20
 SETTLE_SECONDS = 1.0  # Imports and queue files come after the reply; their CPU belongs to the message.
 MAIL = ("small", "business", "5MB")
@@ -69,9 +68,11 @@ class Bench:
     def __init__(self, args, work):
         self.args, self.work = args, work
         self.workloads = args.workloads.split(",")
+        # A server takes the few ports after its own as well.
+        self.sink, self.control, self.port, postfix, rspamd = range(first := free_block(50), first + 50, 10)
         makers = {
-            "postfix": lambda: Postfix(work / "postfix", POSTFIX, SINK, "plain"),
-            "rspamd": lambda: Postfix(work / "rspamd", RSPAMD, SINK, "rspamd"),
+            "postfix": lambda: Postfix(work / "postfix", postfix, self.sink, "plain"),
+            "rspamd": lambda: Postfix(work / "rspamd", rspamd, self.sink, "rspamd"),
         }
         self.peers = {name: makers[name]() for name in args.peers.split(",") if name}
         self.pairs = []
@@ -81,9 +82,7 @@ class Bench:
         for mix in ("small", "business"):
             if mix in self.workloads and not (self.work / f"corpus-{mix}").exists():
                 corpus.make(self.work / f"corpus-{mix}", mix=mix)
-        sink = [sys.executable, "-m", "bench.sink", "--port", SINK, "--control", CONTROL, "--max-seconds", 7200]
-        spawn(sink, self.work / "sink.log")
-        wait_port(CONTROL)
+        start_sink(self.sink, self.control, self.work / "sink.log")
         for name, peer in self.peers.items():
             shutil.rmtree(peer.folder / "queue", ignore_errors=True)  # of a run that was cut short
             peer.start()
@@ -93,7 +92,7 @@ class Bench:
         """End peers and sink."""
         for peer in self.peers.values():
             peer.stop()
-        ask(CONTROL, "QUIT")
+        ask(self.control, "QUIT")
 
     def warm_up(self, name, peer):
         """Send a few messages of each kind, unmeasured."""
@@ -104,14 +103,14 @@ class Bench:
     def measure(self, name, peer, workload, messages):
         """Measure one server under one workload."""
         arguments = load_arguments(self.work, peer.port, workload, messages)
-        result = measure(peer.pids, CONTROL, arguments, 300, SETTLE_SECONDS)
+        result = measure(peer.pids, self.control, arguments, 300, SETTLE_SECONDS)
         if result["lost"] or not result["accepted"]:
             raise SystemExit(f"{name} under {workload}: {result}")
         return result
 
     def gatepost(self, **options):
         """Return a Gatepost that is set up anew when it starts."""
-        return Gatepost(self.work / "gatepost", GATEPOST, SINK, self.args.database, **options)
+        return Gatepost(self.work / "gatepost", self.port, self.sink, self.args.database, **options)
 
     def pair(self, number):
         """Measure all servers once under all workloads."""
@@ -127,7 +126,7 @@ class Bench:
                     found.setdefault(name, {})[workload] = result
                     say(number, name, workload, result)
             if "50MB" in self.workloads:
-                added = memory.added_by_one(gatepost.pids, CONTROL, gatepost.port)
+                added = memory.added_by_one(gatepost.pids, self.control, gatepost.port)
                 found.setdefault("gatepost", {})["50MB"] = added
         finally:
             gatepost.stop()

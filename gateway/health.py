@@ -18,6 +18,7 @@ from gateway.store.database import Database, DatabaseAway
 STALE_SECONDS = 10.0  # A process that has written no snapshot for so long hangs or is gone.
 SLOW_QUEUE_SECONDS = 4 * 3600.0
 UNIMPORTED_SHARE = 0.5  # of max_unimported
+BRING_BACK = "Mail goes on until max_unimported; bring the database back."
 
 
 class Check(Struct, frozen=True):
@@ -91,11 +92,13 @@ def _database(database: Database, shots: list[Snapshot]) -> Iterator[Check]:
         depth = queue.depth(database)
         version, _document = policies.load(database)
     except DatabaseAway as error:
-        yield Check(
-            "database", False, f"cannot be used: {error}", "Mail goes on until max_unimported; bring the database back."
-        )
+        yield Check("database", False, f"cannot be used: {error}", BRING_BACK)
+        yield _last_good(shots)
         return
-    yield Check("database", True, f"policy {version}, ledger revision {now.ledger_revision}")
+    if away := [shot.process for shot in shots if shot.gauges.get("database_away")]:
+        yield Check("database", False, f"cannot be used by {', '.join(away)}", BRING_BACK)
+    else:
+        yield Check("database", True, f"policy {version}, ledger revision {now.ledger_revision}")
     yield _policy(shots, now.policy_version)
     oldest = depth.oldest_seconds
     if oldest > SLOW_QUEUE_SECONDS:
@@ -107,6 +110,12 @@ def _database(database: Database, shots: list[Snapshot]) -> Iterator[Check]:
         )
     else:
         yield Check("queue", True, f"{depth.waiting} wait, {depth.held} are held")
+
+
+def _last_good(shots: list[Snapshot]) -> Check:
+    """Whether there is a newer policy nobody can say while the database is away; the one in force goes on."""
+    versions = sorted({round(version) for shot in shots if (version := shot.gauges.get("policy_version", 0)) > 0})
+    return Check("policy", bool(versions), f"goes on with version {', '.join(map(str, versions)) or 'none'}")
 
 
 def _policy(shots: list[Snapshot], published: int) -> Check:

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
@@ -72,12 +73,12 @@ GATHER_LINES = 100
 
 
 class _Line:
-    """A structlog wrapper's target: writes whole lines, so that processes do not mix theirs."""
+    """A structlog wrapper's target: writes whole lines, so that processes do not mix theirs. Any thread may call it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._write = _writer_of(stream)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._gathered: list[bytes] = []
+        self._gathered: deque[bytes] = deque()
 
     def gather(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
@@ -92,10 +93,13 @@ class _Line:
             self._loop.call_soon_threadsafe(self._loop.call_later, GATHER_SECONDS, self.flush)
 
     def flush(self) -> None:
-        lines, self._gathered = self._gathered, []
+        taken = []
+        with contextlib.suppress(IndexError):
+            while True:  # one by one: another thread may add meanwhile
+                taken.append(self._gathered.popleft())
         # A log that cannot be written must not stop the mail.
         with contextlib.suppress(OSError, ValueError):
-            self._write(b"".join(lines))
+            self._write(b"".join(taken))
 
     def at_once(self, line: bytes) -> None:
         self._gathered.append(line)

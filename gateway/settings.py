@@ -89,6 +89,12 @@ def _from_json(example: str) -> Callable[[object], object]:
     return read
 
 
+def _check_any(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("should name at least one")
+    return values
+
+
 class ListenerSetting(BaseModel):
     """One address that takes SMTP, and what it is for."""
 
@@ -102,6 +108,7 @@ Listeners = Annotated[
     tuple[ListenerSetting, ...],
     NoDecode,
     BeforeValidator(_from_json('[{"kind": "inbound", "address": "192.0.2.10:25"}]')),
+    AfterValidator(_check_any),
 ]
 SocketAddresses = Annotated[tuple[SocketAddress, ...], NoDecode, BeforeValidator(_from_json('["127.0.0.1:53"]'))]
 
@@ -125,7 +132,7 @@ class Settings(BaseSettings):
     spool_dir: Path | None = None
     vault_dir: Path | None = None
     master_key_file: Path | None = None
-    listeners: Listeners = Field(DEFAULT_LISTENERS, min_length=1)
+    listeners: Listeners = DEFAULT_LISTENERS
     web_bind: SocketAddress = "127.0.0.1:8080"
     drop_bind: SocketAddress = "127.0.0.1:2580"
     drop_dir: Path | None = None
@@ -162,8 +169,13 @@ class Settings(BaseSettings):
         return sources
 
     @property
+    def database_file(self) -> Path:
+        """SQLite's file, while no `database_url` names another database."""
+        return self.data_dir.resolve() / "gatepost.db"
+
+    @property
     def url(self) -> str:
-        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'gatepost.db'}"
+        return self.database_url or f"sqlite:///{self.database_file}"
 
     @property
     def spool(self) -> Path:
@@ -234,8 +246,9 @@ def _unknown_variables() -> list[str]:
 
 
 def _meant(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else " (docs/operators-guide.md lists them)"
+    by_end = {one.removeprefix(PREFIX): one for one in known}
+    close = difflib.get_close_matches(name.removeprefix(PREFIX), by_end, 1)
+    return f"; did you mean {by_end[close[0]]}?" if close else " (docs/operators-guide.md lists them)"
 
 
 def _variable(name: str) -> str:
@@ -260,7 +273,6 @@ SHOULD = {
     "string_type": "should be text",
     "path_type": "should be the name of a file or folder",
     "tuple_type": "should be a list",
-    "too_short": "should name at least one",
     "model_type": "should have kind and address",
     "model_attributes_type": "should have kind and address",
     "missing": "is missing",
@@ -287,12 +299,14 @@ def _explain(problem: ErrorDetails) -> str:
 
 def _wrong_together(settings: Settings) -> list[str]:
     problems = []
-    if (settings.tls_certificate is None) != (settings.tls_key is None):
+    files = {"tls_certificate": settings.tls_certificate, "tls_key": settings.tls_key}
+    given = {name: file for name, file in files.items() if file is not None}
+    if len(given) == 1:
         problems.append(f"{_place('tls_certificate')} and {_place('tls_key')}: give both or neither")
-    for name in ("tls_certificate", "tls_key"):
-        file = getattr(settings, name)
-        if file is not None and not _is_readable(file):
-            problems.append(f"{_place(name)}: {file} is not a readable file")
+    else:
+        problems += [
+            f"{_place(name)}: {file} is not a readable file" for name, file in given.items() if not _is_readable(file)
+        ]
     if settings.reserve_mb >= settings.min_free_mb:
         problems.append(f"{_place('reserve_mb')}: should be smaller than min_free_mb ({settings.min_free_mb})")
     return problems

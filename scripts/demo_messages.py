@@ -213,7 +213,7 @@ def _from_strangers(stamp: str) -> list[DemoMessage]:
             "news@corp.example",
             anna,
             _mail("news@corp.example", anna, "Our news"),
-            "refused",
+            "delivered",
         ),
         _in("Two authors, one of them known", STRANGER, bulk, anna, _mail(two_authors, anna, "Who am I?"), "refused"),
         _in(

@@ -49,9 +49,9 @@ def with_database(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def open_database(settings: Settings) -> Database:
     """Open the database of the settings; nothing is created."""
-    if not settings.database_url and not (settings.data_dir / "gatepost.db").exists():
+    if not settings.database_url and not settings.database_file.exists():
         fail(f"there is no database in {settings.data_dir}; run `gatepost migrate` (or `gatepost run`) first")
-    return Database(settings.url, data_dir=settings.data_dir)
+    return Database(settings.url, data_dir=settings.data_dir, creates=False)
 
 
 def operator() -> str:

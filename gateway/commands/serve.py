@@ -68,6 +68,10 @@ def run() -> None:
 
 def _prepare(settings: Settings) -> None:
     """Migrate where that can be done; while the database is away the last good policy may do."""
+    if not settings.database_url and settings.policy_file.exists() and not settings.database_file.exists():
+        # A disk that is not mounted, say. A new database would begin with the starter policy, which refuses nobody.
+        log.warning("database.away", error=f"{settings.database_file} is gone; `gatepost migrate` would make a new one")
+        return
     try:
         prepare(settings)
     except DatabaseAway as error:

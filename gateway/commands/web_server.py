@@ -15,7 +15,7 @@ SNAPSHOT_SECONDS = 1.0
 
 def run(settings: Settings, listening: socket.socket) -> None:
     """Serve until SIGTERM."""
-    database = Database(settings.url, data_dir=settings.data_dir)
+    database = Database(settings.url, data_dir=settings.data_dir, creates=False)
     config = uvicorn.Config(
         create_app(settings, database),
         loop="uvloop" if settings.loop == "uvloop" else "asyncio",

@@ -82,6 +82,9 @@ def _partner(case: Case, options: Options, policy: Policy, recipients: tuple[Add
         )
         return Finding("unclear-author", detail, action=options.action, category="business", recipients=recipients)
     entries = policy.ledger.whitelisted(author, case.envelope.mail_from, case.now)
+    if not entries and (ours := _ours(case, policy, author)):
+        detail = f"{case.session.peer_ip} sends as {author.ascii_domain}"
+        return Finding("ours", detail, entry=ours, recipients=recipients)
     if not entries:
         detail = f"{author} is not listed, nor is the return path {case.envelope.mail_from}"
         return Finding("unknown-sender", detail, action=options.action, category="business", recipients=recipients)
@@ -103,6 +106,12 @@ def _partner(case: Case, options: Options, policy: Policy, recipients: tuple[Add
         entry=entry.id,
         recipients=recipients,
     )
+
+
+def _ours(case: Case, policy: Policy, author: Address) -> str:
+    """Return the ledger entry that lets the peer send as the author's domain of ours, "" without one."""
+    entries = policy.ledger.sends_as_us(author.ascii_domain, case.now)
+    return next((one.id for one in entries if ip_in(case.session.peer_ip, one.networks)), "")
 
 
 def _needs_answer(case: Case, options: Options) -> bool:
@@ -136,6 +145,7 @@ FILTER = Filter(
     codes=(
         "listed",
         "weak-proof",
+        "ours",
         "bounce",
         "unknown-sender",
         "unclear-author",

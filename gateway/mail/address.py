@@ -36,7 +36,8 @@ __all__ = [
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
-MAX_LOCAL = 64  # octets, RFC 5321 section 4.5.3.1.1
+# octets. RFC 5321 section 4.5.3.1.1 says that 64 must be accepted; real bounce addresses of list servers are longer.
+MAX_LOCAL = 128
 MAX_PATH = 256  # octets with < and >, RFC 5321 section 4.5.3.1.3
 
 _ATEXT = r"-A-Za-z0-9!#$%&'*+/=?^_`{|}~"

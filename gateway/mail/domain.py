@@ -7,7 +7,6 @@ close to the tables of RFC 5892 and errs on the side of refusing.
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from functools import lru_cache
 
 from gateway.mail.errors import Malformed
@@ -50,12 +49,15 @@ def domain_of_text(text: str) -> str:
     return domain
 
 
-def parent_domains(domain: str) -> Iterator[str]:
-    """Yield the domains above `domain`, the nearest first, the top-level domain last; not `domain` itself."""
+@lru_cache(maxsize=4096)
+def parent_domains(domain: str) -> tuple[str, ...]:
+    """Return the domains above `domain`, the nearest first, the top-level domain last; not `domain` itself."""
+    parents = []
     at = domain.find(".")
     while at >= 0:
-        yield domain[at + 1 :]
+        parents.append(domain[at + 1 :])
         at = domain.find(".", at + 1)
+    return tuple(parents)
 
 
 def ascii_domain(domain: str) -> str:

@@ -26,7 +26,9 @@ def route_for(recipient: Address, direction: Direction, policy: Policy, wanted: 
     A wanted route that the policy does not have any more is passed over.
     """
     document = policy.document
-    by_direction = document.outbound_route if direction is Direction.OUTBOUND else document.inbound_route
+    # An alias of ours may lead outside: such mail leaves like any other, whoever it was addressed to.
+    leaves = direction is Direction.OUTBOUND or recipient.ascii_domain not in document.domains
+    by_direction = document.outbound_route if leaves else document.inbound_route
     by_domain = document.domain_routes.get(recipient.ascii_domain, "")
     # Back from the second scanner: the domain's route may lead to the scanner again, this one never does.
     returned = document.returned_route if direction is Direction.RETURNED else ""

@@ -1,7 +1,7 @@
-"""The policy of a first start: one example domain, any recipient, everything to the built-in mail drop, in observe mode.
+"""The policy of a first start: one example domain, any recipient, all mail to the built-in mail drop, in observe mode.
 
-It lets mail flow and shows what a stricter policy would do, and blocks nothing but relaying, unknown recipients, protocol errors
-and limits.
+It lets mail flow and shows what a stricter policy would do, and blocks nothing but relaying, unknown recipients,
+protocol errors and limits.
 """
 
 from gateway.policy.document import Document

@@ -1,1 +1,1 @@
-"""The SMTP core and what keeps it going: listener, gate, intake, policy in force, delivery, scheduled work, processes."""
+"""The SMTP core: listener, gate, intake, the policy in force, delivery, scheduled work, processes."""

@@ -49,6 +49,7 @@ class AdmissionTable:
 
     @property
     def open_connections(self) -> int:
+        """Connections open now on all workers."""
         return sum(self.cells[start + _OPEN] for start in self.starts)
 
 
@@ -59,11 +60,6 @@ class Admission:
         self._table = table
         self._cells = table.cells
         self._start = start
-
-    @property
-    def open_here(self) -> int:
-        """Connections open on this worker."""
-        return self._cells[self._start + _OPEN]
 
     def connect(self, ip: str, limits: Limits, now: float, *, is_source: bool = False) -> Reason | None:
         """Count a connection from `ip`; return None when it may stay (then call `disconnect` later), else why not.

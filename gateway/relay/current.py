@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from gateway import log
 from gateway.filters import registry
-from gateway.policy.compile import Policy, PolicyError, compile
+from gateway.mail.errors import NotFound
+from gateway.policy.compile import Compiled, Policy, PolicyError, compile
 from gateway.policy.document import Document
 from gateway.policy.ledger import LedgerEntry
 from gateway.store import ledger, policies, revisions
@@ -24,6 +25,7 @@ from gateway.store.revisions import Revisions
 
 POLL_SECONDS = 0.4  # A published change is in force within two seconds, compile time included.
 SAVE_LEDGER_SECONDS = 60.0  # A ledger change alone is written to the last good copy at most so often.
+MAX_SAID = 500  # characters of what is wrong with a document
 
 
 class NoPolicy(Exception):
@@ -69,10 +71,13 @@ class CurrentPolicy:
         """Load the policy; fall back on the copy on disk. Raise NoPolicy when there is neither."""
         try:
             self._refresh()
-        except DatabaseAway as error:
-            self._load_last_good(error)
-        if self._policy is None:
-            raise NoPolicy("the database has no policy; run `gatepost migrate`")
+        except NoPolicy:
+            raise
+        except NotFound:
+            self._load_last_good("the database has no policy (`gatepost migrate` makes one)")
+        except Exception as error:  # border: whatever is wrong with the database, there may be a policy to go on with
+            self._load_last_good(f"the database cannot be used ({_told(error)})")
+            self.is_database_away = True
 
     async def follow(self) -> None:
         """Poll until cancelled."""
@@ -86,17 +91,18 @@ class CurrentPolicy:
         before = self._policy
         try:
             await loop.run_in_executor(None, self._refresh)
-        except DatabaseAway as error:
+        except Exception as error:  # border: one look; whatever is wrong there, the policy in force goes on
             if not self.is_database_away:
                 self.is_database_away = True
-                log.warning("database.away", error=str(error), policy_version=self.policy.version)
+                tell = log.warning if isinstance(error, DatabaseAway) else log.error
+                tell("database.away", error=_told(error), policy_version=self.policy.version)
             return
         if self.is_database_away:
             self.is_database_away = False
             log.info("database.back")
         if self._policy is not before and self._policy is not None:
-            for tell in self.on_change:
-                tell(self._policy)
+            for listener in self.on_change:
+                listener(self._policy)
 
     def _refresh(self) -> None:
         now = revisions.current(self._database)
@@ -109,23 +115,31 @@ class CurrentPolicy:
             self._save(document_changed=policy is None or policy.version != self._policy.version)
 
     def _load_document(self, now: Revisions) -> None:
-        version, document = policies.load(self._database)
-        rows = ledger.load(self._database)
-        self._seen_version = now.policy_version
-        self._entries = {entry.id: entry for entry in rows.entries}
-        self._compile(version, rows.revision, document)
-
-    def _compile(self, version: int, revision: int, document: Document) -> None:
         try:
-            compiled = compile(
-                document, registry(), hop_key=self._hop_key, hostname=document.hostname or self._hostname
-            )
-        except PolicyError as error:
+            version, document = policies.load(self._database, now.policy_version)
+            compiled = self._compile(document)
+        except (PolicyError, ValueError) as error:
             # The console refuses such a document; it can still come from another release or a hand in the database.
-            log.error("policy.refused", version=version, error=str(error))
-            if self._policy is None:
-                raise NoPolicy(f"policy version {version} does not compile: {error}") from None
+            self._refuse(now, error)
             return
+        rows = ledger.load(self._database)
+        self._entries = {entry.id: entry for entry in rows.entries}
+        self._seen_version = version
+        self._take(compiled, version, rows.revision)
+
+    def _refuse(self, now: Revisions, error: Exception) -> None:
+        """Stay with the good policy, which after a start is the copy on disk; look again only at another version."""
+        said = _told(error)
+        log.error("policy.refused", version=now.policy_version, error=said)
+        if self._policy is None:
+            self._load_last_good(f"policy version {now.policy_version} cannot be used ({said})")
+        self._seen_version = now.policy_version
+
+    def _compile(self, document: Document) -> Compiled:
+        hostname = document.hostname or self._hostname
+        return compile(document, registry(), hop_key=self._hop_key, hostname=hostname)
+
+    def _take(self, compiled: Compiled, version: int, revision: int) -> None:
         self._policy = Policy.of(compiled, version, revision, tuple(self._entries.values()))
         log.info("policy.loaded", version=version, revision=revision, entries=len(self._entries))
 
@@ -153,14 +167,18 @@ class CurrentPolicy:
         except OSError as error:
             log.warning("policy.last_good", error=str(error))
 
-    def _load_last_good(self, cause: DatabaseAway) -> None:
+    def _load_last_good(self, cause: str) -> None:
         try:
             copy = msgspec.json.decode(self._file.read_bytes(), type=LastGood)
-        except (OSError, msgspec.DecodeError):
-            raise NoPolicy(
-                f"the database cannot be used ({cause}) and there is no last good policy in {self._file}"
-            ) from None
+            compiled = self._compile(Document.model_validate_json(copy.document))
+        except (OSError, ValueError, PolicyError) as error:
+            raise NoPolicy(f"{cause} and there is no last good policy in {self._file} ({_told(error)})") from None
         self._entries = {entry.id: entry for entry in copy.entries}
-        self.is_database_away = True
-        self._compile(copy.version, copy.revision, Document.model_validate_json(copy.document))
-        log.warning("policy.last_good", version=copy.version, error=str(cause))
+        self._take(compiled, copy.version, copy.revision)
+        log.warning("policy.last_good", version=copy.version, error=cause)
+
+
+def _told(error: Exception) -> str:
+    """Return an error in one line."""
+    text = " ".join(str(error).split())[:MAX_SAID]
+    return text if isinstance(error, DatabaseAway | PolicyError) else f"{type(error).__name__}: {text}"

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from gateway import log, metrics
 from gateway.accepted import Accepted, Settled, State
+from gateway.mail.envelope import Direction, Recipient
 from gateway.mail.reference import reference
 from gateway.policy.compile import Policy
-from gateway.policy.document import Route
-from gateway.policy.routes import route_for
+from gateway.policy.document import Document, Route
+from gateway.policy.routes import NamedRoute, route_for
 from gateway.relay.client import Endpoint, Unreachable
 from gateway.relay.hops import Hops
 from gateway.relay.parcel import Outcome, Parcel
@@ -30,6 +31,7 @@ from gateway.spool import Pieces
 MEMORY_BYTES = 64 << 20
 OVERHEAD_BYTES = 4096  # what a waiting message costs besides its octets
 RECIPIENTS_PER_PARCEL = 100  # RFC 5321 section 4.5.3.1.8: a host has to take so many
+MAX_ROUTES = 10_000  # remembered at once
 GROUPS_AT_ONCE = 20  # destinations of one message that are tried side by side
 
 OUR_ERROR = local_reply("4.3.0", "an error of ours")
@@ -68,6 +70,7 @@ class Delivery:
         self.back_off = back_off
         self.clock = clock
         self.outages = Outages()
+        self._routes = _Routes()
         self._memory_bytes = memory_bytes
         self._held_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,7 +135,7 @@ class Delivery:
 
     def _tours(self, accepted: Accepted, pieces: Pieces, due: Sequence[Due], policy: Policy) -> "list[_Tour]":
         try:
-            groups = _by_route(accepted, due, policy)
+            groups = self._routes.groups(accepted, due, policy)
             return [_Tour(self, accepted, pieces, route, group, policy) for route, group in groups]
         except Exception as error:  # border: a policy that makes no sense must not lose mail
             _log_error(accepted, error)
@@ -228,7 +231,7 @@ class _Tour:
         accepted = self.accepted
         return Parcel(
             accepted.mail_from,
-            tuple(self._open[key].recipient for key in part),
+            tuple([self._open[key].recipient for key in part]),
             self._pieces,
             accepted.size,
             accepted.body,
@@ -301,16 +304,33 @@ class _Tour:
             )
 
 
-def _by_route(accepted: Accepted, due: Sequence[Due], policy: Policy) -> list[tuple[Route, list[Due]]]:
-    """Put together who goes to the same hosts: by route, and by domain where the route leads to the domain's MX."""
-    groups: dict[tuple[str, str], tuple[Route, list[Due]]] = {}
-    for one in due:
-        recipient = one.recipient
-        route, name = route_for(recipient.address, recipient.direction, policy, accepted.route)
-        key = (name, "" if route.hops else recipient.address.ascii_domain)
-        group = groups.get(key)
-        if group is None:
-            groups[key] = (route, [one])
-        else:
-            group[1].append(one)
-    return list(groups.values())
+class _Routes:
+    """Whom the policy sends where. Answers are remembered while the document is the same: most mail goes few ways."""
+
+    def __init__(self) -> None:
+        self._document: Document | None = None
+        self._known: dict[tuple[str, Direction, str], NamedRoute] = {}
+
+    def of(self, recipient: Recipient, wanted: str, policy: Policy) -> NamedRoute:
+        """Return the route for a recipient; `wanted` is the verdict's."""
+        if policy.document is not self._document or len(self._known) > MAX_ROUTES:
+            self._document = policy.document
+            self._known.clear()
+        key = (recipient.address.domain, recipient.direction, wanted)
+        route = self._known.get(key)
+        if route is None:
+            route = self._known[key] = route_for(recipient.address, recipient.direction, policy, wanted)
+        return route
+
+    def groups(self, accepted: Accepted, due: Sequence[Due], policy: Policy) -> list[tuple[Route, list[Due]]]:
+        """Put together who goes to the same hosts: by route, and by domain where that leads to the domain's MX."""
+        groups: dict[tuple[str, str], tuple[Route, list[Due]]] = {}
+        for one in due:
+            route, name = self.of(one.recipient, accepted.route, policy)
+            key = (name, "" if route.hops else one.recipient.address.ascii_domain)
+            group = groups.get(key)
+            if group is None:
+                groups[key] = (route, [one])
+            else:
+                group[1].append(one)
+        return list(groups.values())

@@ -20,6 +20,7 @@ from gateway.relay.client import Endpoint
 from gateway.relay.reply_stream import HostReply, local_reply
 
 SMTP_PORT = 25
+MAX_FIXED = 1000  # routes remembered; policies come and go
 SYSTEM_SECONDS = 10.0  # the system tells no TTL
 MAX_ENDPOINTS = 10  # looked at in one attempt, however many records a domain has
 
@@ -40,10 +41,14 @@ class Hops:
     def __init__(self, resolver: Resolver, ourselves: Callable[[], Ourselves] = Ourselves) -> None:
         self._resolver = resolver
         self._ourselves = ourselves
+        self._fixed: dict[int, tuple[Route, Endpoints]] = {}
         self._system: dict[str, tuple[float, DnsAnswer]] = {}  # by the names of the policy's hops, which are few
 
     async def endpoints(self, route: Route, recipient: Address) -> Endpoints | HostReply:
         """Return where mail for `recipient` may be delivered, or why nowhere. Never an empty tuple."""
+        fixed = self._fixed.get(id(route))
+        if fixed is not None and fixed[0] is route:
+            return fixed[1]
         found: list[Endpoint] = []
         problem: HostReply | None = None
         for hop in route.hops or (NextHop.model_construct(host=recipient.ascii_domain, port=SMTP_PORT, mx=True),):
@@ -54,8 +59,17 @@ class Hops:
             else:
                 found += result
         if found:
-            return tuple(found[:MAX_ENDPOINTS])
+            endpoints = tuple(found[:MAX_ENDPOINTS])
+            if route.hops and all(not hop.mx and _literal_address(hop.host) for hop in route.hops):
+                self._keep_fixed(route, endpoints)
+            return endpoints
         return problem or local_reply("4.4.4", "no next hop")
+
+    def _keep_fixed(self, route: Route, endpoints: Endpoints) -> None:
+        """Remember what depends on nothing but the route; the route is kept with it, so that its id stays its own."""
+        if len(self._fixed) >= MAX_FIXED:
+            self._fixed.clear()
+        self._fixed[id(route)] = (route, endpoints)
 
     async def _of_hop(self, hop: NextHop, tls: str) -> Endpoints | HostReply:
         literal = _literal_address(hop.host)

@@ -59,7 +59,7 @@ class Importer:
         self._results: list[Noted] = []
         self._refused: list[ImportItem] = []
         self._sessions: list[RefusedSession] = []
-        self._stuck: set[str] = set()  # segments with a record that the database does not take
+        self._stuck: dict[tuple[str, int], str] = {}  # groups that the database does not take, and their segments
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="import")
@@ -89,12 +89,20 @@ class Importer:
 
     def _note(self, results: Sequence[Settled]) -> int:
         """Keep the results beside the segments until the database has them: a killed process repeats nothing."""
+        if not self._journal.has_pending:
+            asyncio.get_running_loop().call_soon(self._flush_journal)
         try:
             return self._journal.note(results)
         except OSError as error:
-            # A full disk: after a crash these deliveries would be repeated, which is better than not settling them.
             log.error("spool.failed", error=str(error))
             return 0
+
+    def _flush_journal(self) -> None:
+        try:
+            self._journal.flush()
+        except OSError as error:
+            # A full disk: after a crash these deliveries would be repeated, which is better than not settling them.
+            log.error("spool.failed", error=str(error))
 
     def put_refused(self, accepted: Accepted) -> None:
         """Take a message that was refused or deferred at DATA: trace only, no bytes."""
@@ -130,7 +138,7 @@ class Importer:
     def unimported_segments(self) -> set[str]:
         """Segments whose records the database does not know yet; they must not be unlinked."""
         waiting = [item.location.segment for batch in (self._waiting, self._importing) for item in batch.values()]
-        return {*waiting, *self._stuck}
+        return {*waiting, *self._stuck.values()}
 
     # -- the work
 
@@ -197,7 +205,9 @@ class Importer:
         self._note_saved([*results, *(noted for item in batch for noted in item.settled)])
         return True
 
-    def _note_saved(self, saved: Sequence[Noted]) -> None:
+    def _note_saved(self, results: Sequence[Noted]) -> None:
+        # What was delivered of a group without a row stays in the journal, or an adopter would deliver it again.
+        saved = [noted for noted in results if (noted[1].message_id, noted[1].group) not in self._stuck]
         for number, count in Counter(number for number, _result in saved).items():
             if number:
                 self._journal.forget(number, count)
@@ -233,7 +243,7 @@ class Importer:
             for item, cause in error.failed:
                 log.error("import.refused", ref=reference(item.accepted.id), error=f"{type(cause).__name__}: {cause}")
                 if item.location is not None:
-                    self._stuck.add(item.location.segment)
+                    self._stuck[item.accepted.id, item.accepted.group] = item.location.segment
 
     def _note_away(self, error: DatabaseAway) -> None:
         metrics.count("imports_failed")

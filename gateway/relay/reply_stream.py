@@ -29,6 +29,9 @@ class HostReply(Reply, frozen=True):
 
     def __str__(self) -> str:
         """Return it on one line, as it is stored and shown; without a code when it is our own."""
+        if "\n" not in self.text and self.text.isprintable():  # nearly always
+            text = f"{self.enhanced} {self.text}".strip()
+            return (text if self.is_local else f"{self.code} {text}")[:MAX_STORED]
         text = " ".join(word for word in (self.enhanced, *self.text.split()) if word)
         clean = "".join(letter if letter.isprintable() else "?" for letter in text) if not text.isprintable() else text
         return (clean if self.is_local else f"{self.code} {clean}")[:MAX_STORED]

@@ -36,7 +36,7 @@ class Runtime:
         self.settings = settings
         self.role = role
         self.owner = new_owner(role)
-        self.database = Database(settings.url, data_dir=settings.data_dir)
+        self.database = Database(settings.url, data_dir=settings.data_dir, creates=False)
         self.master_key = load_master_key(settings.master_key)
         self.current = CurrentPolicy(
             self.database,

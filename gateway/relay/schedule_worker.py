@@ -36,7 +36,7 @@ class Schedule:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.database = Database(settings.url, data_dir=settings.data_dir)
+        self.database = Database(settings.url, data_dir=settings.data_dir, creates=False)
         self.vault = Vault(settings.vault, load_master_key(settings.master_key))
         self.owner = f"{socket.gethostname()}-{os.getpid()}"
         self.depth: Depth | None = None

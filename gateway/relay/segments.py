@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway import log
+from gateway.mail.reference import reference
 from gateway.relay.importer import Importer
-from gateway.spool import Adopted, Spool, adopt
+from gateway.spool import Adopted, Spool, SpoolFailed, SpoolFull, adopt
 from gateway.spool.journal import read_results, remove_results
 from gateway.store import messages, queue
 from gateway.store.database import Database, DatabaseAway
-from gateway.store.messages import ImportItem
+from gateway.store.messages import ImportItem, NotImported
 
 TIDY_SECONDS = 5.0
 ADOPT_SECONDS = 1.0
@@ -36,6 +37,7 @@ class SegmentKeeper:
         self._root = root
         self._adopts = adopts
         self._adopted: list[Adopted] = []
+        self._stuck: set[str] = set()  # adopted segments with a record that the database does not take
         self._closed_at: dict[str, float] = {}
         self.on_adopted: Callable[[], None] = lambda: None
 
@@ -52,7 +54,7 @@ class SegmentKeeper:
                     await self.tidy()
             except DatabaseAway:
                 pass  # Nothing is unlinked while nobody can say what is settled.
-            except OSError as error:
+            except (OSError, SpoolFull, SpoolFailed) as error:
                 log.error("spool.failed", error=str(error))
             await asyncio.sleep(ADOPT_SECONDS)
 
@@ -61,8 +63,6 @@ class SegmentKeeper:
         loop = asyncio.get_running_loop()
         own = self._spool.rolled_segments()
         now = time.monotonic()
-        for segment in own:
-            self._closed_at.setdefault(segment, now)
         # Asked before the database is: what is imported after this line is not in `needed` and must not be missed.
         unimported = self._importer.unimported_segments()
         candidates = [segment for segment in own if segment not in unimported]
@@ -71,9 +71,14 @@ class SegmentKeeper:
             if segment not in needed:
                 self._spool.unlink(segment)
                 self._closed_at.pop(segment, None)
-            elif now - self._closed_at[segment] > COPY_AFTER_SECONDS:
-                await self._copy_out(segment)
         await loop.run_in_executor(None, self._tidy_adopted)
+        for segment in [*self._spool.rolled_segments(), *self._adopted_segments()]:
+            closed_at = self._closed_at.setdefault(segment, now)
+            if now - closed_at > COPY_AFTER_SECONDS and segment not in unimported:
+                await self._copy_out(segment)
+
+    def _adopted_segments(self) -> list[str]:
+        return [segment for adopted in self._adopted for segment in adopted.segments() if segment not in self._stuck]
 
     def _still_needed(self, segments: Sequence[str]) -> set[str]:
         if not segments:
@@ -93,7 +98,8 @@ class SegmentKeeper:
             moved = await self._spool.copy_out(batch)
             # Durable in the new place before the row names it; the old copy goes with the segment, later.
             await loop.run_in_executor(None, queue.relocate, self._database, moved)
-        log.info("spool.copied", segment=segment, records=len(places))
+        if places:
+            log.info("spool.copied", segment=segment, records=len(places))
 
     # -- dead owners
 
@@ -114,25 +120,38 @@ class SegmentKeeper:
             # Under the dead owner's name: releasing it afterwards makes all of them due at once.
             batch.append(ImportItem(accepted, location, (), adopted.owner, accepted.accepted_at))
             if len(batch) >= IMPORT_BATCH:
-                count += messages.import_batch(self._database, batch)
+                count += self._import_batch(batch)
                 batch = []
-        count += messages.import_batch(self._database, batch) if batch else 0
+        count += self._import_batch(batch)
         folder = self._root / adopted.owner
         results = read_results(folder)
         if results:
             queue.settle(self._database, results, owner=adopted.owner)
+        if not any(segment.startswith(f"{adopted.owner}/") for segment in self._stuck):
             remove_results(folder)
         for damage in adopted.damaged:
-            log.error("spool.damaged", owner=adopted.owner, what=str(damage))
+            # A torn tail is what a crash leaves: nobody was promised anything about it.
+            note = log.info if damage.is_torn else log.error
+            note("spool.damaged", owner=adopted.owner, segment=damage.segment, offset=damage.offset, why=damage.why)
         return count
+
+    def _import_batch(self, batch: Sequence[ImportItem]) -> int:
+        try:
+            return messages.import_batch(self._database, batch)
+        except NotImported as error:
+            # A mistake of ours must not hold up the others. The record stays where it is, for a release without it.
+            for item, cause in error.failed:
+                log.error("import.refused", ref=reference(item.accepted.id), error=f"{type(cause).__name__}: {cause}")
+                if item.location is not None:
+                    self._stuck.add(item.location.segment)
+            return len(batch) - len(error.failed)
 
     def _tidy_adopted(self) -> None:
         for adopted in list(self._adopted):
-            segments = adopted.segments()
+            segments = [segment for segment in adopted.segments() if segment not in self._stuck]
             needed = self._still_needed(segments)
             for segment in segments:
                 if segment not in needed:
                     adopted.unlink(segment)
-            if not adopted.segments():
-                adopted.done()
+            if not adopted.segments() and adopted.done():
                 self._adopted.remove(adopted)

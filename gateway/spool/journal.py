@@ -28,18 +28,31 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: Counter[int] = Counter()  # results in each file that the database does not know yet
+        self._pending: list[Settled] = []
         self._number = 0
         self._fd = -1
         self._size = 0
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether there is something to `flush`."""
+        return bool(self._pending)
+
     def note(self, results: Sequence[Settled]) -> int:
-        """Append results and return the number of the file they are in; raise OSError when they cannot be written."""
+        """Take results; return the number of the file that they are in after the next `flush`."""
         if self._fd < 0 or self._size > ROLL_BYTES:
+            self.flush()
             self._roll()
-        packed = _encode(results)
-        self._size += os.write(self._fd, _HEAD.pack(len(packed), crc32(packed)) + packed)
+        self._pending.extend(results)
         self._open[self._number] += len(results)
         return self._number
+
+    def flush(self) -> None:
+        """Append what was taken, in one system call; raise OSError when it cannot be written."""
+        if self._pending:
+            packed = _encode(self._pending)
+            self._pending.clear()
+            self._size += os.write(self._fd, _HEAD.pack(len(packed), crc32(packed)) + packed)
 
     def forget(self, number: int, count: int) -> None:
         """Learn that `count` results of file `number` are in the database; remove the file after the last of them."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from gateway.store.away import DatabaseAway, away_as_one_error, is_away
@@ -42,10 +43,11 @@ LATE_CHECKPOINT_BYTES = 4 * CHECKPOINT_BYTES  # looked at by everybody who write
 class Database:
     """One database as one process uses it: make it after the fork. Safe to share between threads."""
 
-    def __init__(self, url: str, *, data_dir: Path) -> None:
+    def __init__(self, url: str, *, data_dir: Path, creates: bool = True) -> None:
         """`url` is SQLAlchemy's: `sqlite:////path/gatepost.sqlite` or `postgresql+psycopg://…`. Nothing is opened yet.
 
-        `data_dir` takes the files that SQLite keeps apart, one for each day.
+        `data_dir` takes the files that SQLite keeps apart, one for each day. Without `creates` a SQLite file that is
+        not there is a database that is away; whoever takes mail must not begin an empty one in its place.
         """
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
@@ -53,7 +55,7 @@ class Database:
         self._path = sqlite_path(parsed) if self.is_sqlite else None
         self._lock = WriteLock(lock_path(self._path)) if self._path else None
         self.day_files = DayFiles(data_dir)
-        self._engine = _sqlite_engine(parsed) if self._path else _postgresql_engine(parsed)
+        self._engine = _sqlite_engine(parsed, self._path, creates=creates) if self._path else _postgresql_engine(parsed)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -147,7 +149,39 @@ def _size_of_log(path: Path) -> int:
         return 0
 
 
-def _sqlite_engine(url: URL) -> Engine:
+class _SameFile:
+    """Sees to it that a connection is to the file that stands at the path now.
+
+    A file that was moved away, or put there from a backup, would not be noticed by connections to the one before: they
+    go on reading it, and what they write is lost.
+    """
+
+    def __init__(self, path: Path, *, creates: bool) -> None:
+        self._path = path
+        self._creates = creates
+
+    def open(self, _dialect: Any, _entry: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+        if not self._creates:
+            arguments[0] = f"{self._path.absolute().as_uri()}?mode=rw"
+            options["uri"] = True
+
+    def note(self, _connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
+        self._creates = False
+        entry.info["file"] = self._identity()
+
+    def check(self, _connection: sqlite3.Connection, entry: ConnectionPoolEntry, _proxy: object) -> None:
+        if self._identity() != entry.info["file"]:
+            raise DisconnectionError("another file has its place")
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def _sqlite_engine(url: URL, path: Path, *, creates: bool) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -157,7 +191,11 @@ def _sqlite_engine(url: URL) -> Engine:
         # isolation_level None: the driver begins nothing by itself; `reading` and `writing` say BEGIN as they mean it.
         connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False},
     )
+    file = _SameFile(path, creates=creates)
+    event.listen(engine, "do_connect", file.open)
     event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "connect", file.note)
+    event.listen(engine, "checkout", file.check)
     return engine
 
 

@@ -14,12 +14,16 @@ from threading import Lock
 
 from gateway.store.away import DatabaseAway, is_damaged
 from gateway.store.locking import WriteLock, sync_log
+from gateway.store.statements import in_parts
 
 BUSY_SECONDS = 5
 KEPT_OPEN = 4  # files; today's of each kind, and yesterday's around midnight
 
 CREATE = "CREATE TABLE IF NOT EXISTS kept (id TEXT NOT NULL PRIMARY KEY, content BLOB NOT NULL)"
-INSERT = "INSERT INTO kept (id, content) VALUES (?, ?) ON CONFLICT DO NOTHING"
+
+
+def _insert(rows: int) -> str:
+    return f"INSERT INTO kept (id, content) VALUES {', '.join(['(?, ?)'] * rows)} ON CONFLICT DO NOTHING"
 
 
 class DayFiles:
@@ -54,7 +58,8 @@ class DayFiles:
             connection = self._connection(kind, day)
             connection.execute("BEGIN IMMEDIATE")
             try:
-                connection.executemany(INSERT, rows)
+                for part in in_parts(rows):
+                    connection.execute(_insert(len(part)), [value for row in part for value in row])
             except BaseException:
                 connection.rollback()
                 raise
@@ -150,6 +155,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         # Large rows: larger pages waste less. The log is moved into the file at 8 MB.
         connection.execute("PRAGMA page_size = 16384")
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA temp_store = MEMORY")  # the journal of a statement of many rows
         connection.execute("PRAGMA wal_autocheckpoint = 512")
         # The spool brings back what a loss of power takes.
         connection.execute("PRAGMA synchronous = NORMAL")

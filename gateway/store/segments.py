@@ -45,5 +45,6 @@ def relocate(db: Database, moves: Sequence[tuple[Location, Location]]) -> None:
         }
         for old, new in moves
     ]
-    with db.writing() as connection:
+    # Durable: the old segment may go at once, and no import would bring the new place back.
+    with db.writing(durable=True) as connection:
         connection.execute(statement, rows)

@@ -4,7 +4,7 @@ SQLAlchemy's handling of each value would cost more than SQLite's own work, so w
 stores: instants by `instant_writer`, enumerations by their values.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -14,11 +14,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 Row = tuple[Any, ...]
 
+# SQLite takes 32,766 values in a statement since 3.32; the widest table has 25 columns.
+ROWS_AT_ONCE = (64, 16, 4, 1)
+
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert rows; those whose key is there are ignored."""
-    if rows:
-        connection.exec_driver_sql(_insert(table, connection.dialect) + " DO NOTHING", list(rows))
+    for part in _parts(connection, rows):
+        _execute(connection, _insert(table, connection.dialect, _at_once(connection, part)) + " DO NOTHING", part)
 
 
 def upsert(
@@ -33,27 +36,60 @@ def upsert(
 
     Rows have to come in the order of their keys: two that do so at once never wait for each other in a circle.
     """
-    if rows:
-        connection.exec_driver_sql(_upsert(table, connection.dialect, added, latest), list(rows))
+    for part in _parts(connection, rows):
+        statement = _upsert(table, connection.dialect, added, latest, _at_once(connection, part))
+        _execute(connection, statement, part)
 
 
-@lru_cache
-def _insert(table: Table, dialect: Dialect) -> str:
+def in_parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Split rows for statements of many rows each; few sizes, so that few statements are prepared.
+
+    Python's sqlite3 lets go of the interpreter's lock for each statement. Beside a busy event loop, to get it back
+    costs more than to insert a row.
+    """
+    at = 0
+    for size in ROWS_AT_ONCE:
+        while len(rows) - at >= size:
+            yield rows[at : at + size]
+            at += size
+
+
+def _parts(connection: Connection, rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+    if connection.dialect.name == "sqlite":
+        return in_parts(rows)
+    return [rows] if rows else []
+
+
+def _at_once(connection: Connection, part: Sequence[Row]) -> int:
+    """Return how many rows a statement takes: all of a part on SQLite, one elsewhere, in the driver's pipeline."""
+    return len(part) if connection.dialect.name == "sqlite" else 1
+
+
+def _execute(connection: Connection, statement: str, part: Sequence[Row]) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(statement, tuple([value for row in part for value in row]))
+    else:
+        connection.exec_driver_sql(statement, list(part))
+
+
+@lru_cache(maxsize=512)
+def _insert(table: Table, dialect: Dialect, rows: int) -> str:
     quote = dialect.identifier_preparer.quote
     names = ", ".join(quote(name) for name in list(table.columns.keys()))
     places = ", ".join(["?" if dialect.name == "sqlite" else "%s"] * len(table.columns))
-    return f"INSERT INTO {table.name} ({names}) VALUES ({places}) ON CONFLICT"
+    values = ", ".join([f"({places})"] * rows)
+    return f"INSERT INTO {table.name} ({names}) VALUES {values} ON CONFLICT"
 
 
-@lru_cache
-def _upsert(table: Table, dialect: Dialect, added: tuple[str, ...], latest: tuple[str, ...]) -> str:
+@lru_cache(maxsize=512)
+def _upsert(table: Table, dialect: Dialect, added: tuple[str, ...], latest: tuple[str, ...], rows: int) -> str:
     quote = dialect.identifier_preparer.quote
     key = ", ".join(quote(column.name) for column in table.primary_key.columns)
     changes = [f"{name} = {table.name}.{name} + excluded.{name}" for name in map(quote, added)]
     for name in map(quote, latest):
         old, new = f"{table.name}.{name}", f"excluded.{name}"
         changes.append(f"{name} = CASE WHEN {new} > {old} THEN {new} ELSE {old} END")
-    return f"{_insert(table, dialect)} ({key}) DO UPDATE SET {', '.join(changes)}"
+    return f"{_insert(table, dialect, rows)} ({key}) DO UPDATE SET {', '.join(changes)}"
 
 
 def instant_writer(*, is_sqlite: bool) -> Callable[[datetime], Any]:

@@ -1,9 +1,10 @@
 """The whole product for flow tests: its three listeners, a ledger from the start, and what it says of its mail."""
 
+import contextlib
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def server(**replaced: Any) -> RelaySource:
     return make.relay_source(f"{SERVER_IP}/32", **replaced)
 
 
-_ADD: dict[type, Callable[..., object]] = {
+_ADD: dict[type, Callable[..., LedgerEntry]] = {
     RelaySource: relay_sources.add,
     WhitelistEntry: whitelist.add,
     SendsAsUs: sends_as_us.add,
@@ -91,10 +92,10 @@ class Gateway(Product):
         for entry in self._entries:
             self.add(entry)
 
-    def add(self, entry: LedgerEntry) -> None:
-        """Add a ledger entry without the start of a command; its id is made anew."""
+    def add(self, entry: LedgerEntry) -> LedgerEntry:
+        """Add a ledger entry without the start of a command; return it with the id that it got."""
         with self.database() as database:
-            _ADD[type(entry)](database, msgspec.structs.replace(entry, id=""), by="tests", now=datetime.now(UTC))
+            return _ADD[type(entry)](database, msgspec.structs.replace(entry, id=""), by="tests", now=datetime.now(UTC))
 
     # -- policy
 
@@ -115,6 +116,14 @@ class Gateway(Product):
         version = self.publish_here(document)
         wait_until(lambda: self.loaded_at(version).keys() >= set(WORKERS), SECONDS, f"version {version} in force")
         return version
+
+    @contextlib.contextmanager
+    def under(self, document: dict[str, Any]) -> Iterator[int]:
+        """Have another document in force for a while; its version is what it returns."""
+        try:
+            yield self.put_in_force(document)
+        finally:
+            self.put_in_force(self.policy)
 
     def loaded_at(self, version: int) -> dict[str, datetime]:
         """Return when each process took a version up, as its log says."""

@@ -41,7 +41,6 @@ def test_workers_count_together() -> None:
         assert connect(workers[number % 3]) is None
     assert {connect(worker) for worker in workers} == {Reason.NETWORK_CONNECTIONS}
     assert table.open_connections == 10
-    assert workers[0].open_here == 4
 
 
 def test_a_worker_that_starts_again_forgets_what_it_had() -> None:

@@ -347,6 +347,13 @@ async def test_the_route_of_the_verdict_comes_first(office: Office, hop: NextHop
         assert (len(other.messages), len(hop.messages)) == (1, 1)
 
 
+async def test_a_changed_policy_counts_from_the_next_attempt(office: Office, hop: NextHop) -> None:
+    async with NextHop() as other:
+        for target in (hop, other, hop):
+            await office.attempt(accepted(), policy(target))
+        assert (len(hop.messages), len(other.messages)) == (2, 1)
+
+
 async def test_a_slow_domain_does_not_hold_up_the_results_of_others(hop: NextHop) -> None:
     office = Office()
     waiting = asyncio.Event()
