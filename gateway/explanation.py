@@ -1,54 +1,350 @@
-"""One human sentence about a message, for the top of its trace: what happened to whom, and because of what."""
+"""Why a message went where it went, in the words of people: one sentence, and what happened in its order.
 
-from collections.abc import Sequence
+The words of the pages and of `gatepost explain`. Nothing here is told outside; the public words of a refusal are in
+`mail.reply`.
+"""
 
-from gateway.verdict import Action, Trace, Verdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
-DONE = {
-    Action.DELIVER: "Accepted for",
-    Action.QUARANTINE: "Held for review, for",
-    Action.HOLD_FOR_SENDER: "Held for the sender's word, for",
-    Action.RETURN: "Returned to the sender, for",
-    Action.REDIRECT: "Redirected, for",
-    Action.DISCARD: "Discarded, for",
-    Action.DEFER: "Deferred, for",
-    Action.REJECT: "Refused for",
+from msgspec import Struct
+
+from gateway.accepted import State
+from gateway.mail import reply as replies
+from gateway.mail.reference import reference
+from gateway.store.messages import DeliveryRow, MessageRow
+from gateway.verdict import Action, Finding, Trace, Verdict
+
+MAX_NAMED = 5  # recipients named; the rest is a number
+
+# State or action -> what became of it, and the word between that and the recipients.
+OUTCOMES = {
+    "deliver": ("Taken", "for"),
+    "delivered": ("Delivered", "to"),
+    "queued": ("Waiting", "for"),
+    "active": ("On its way", "to"),
+    "held": ("Held", "for"),
+    "quarantine": ("Held", "for"),
+    "hold_for_sender": ("Held for the sender's word,", "for"),
+    "return": ("Returned", "for"),
+    "redirect": ("Redirected", "for"),
+    "discard": ("Discarded", "for"),
+    "discarded": ("Discarded", "for"),
+    "deleted": ("Deleted", "for"),
+    "failed": ("Failed", "for"),
+    "defer": ("Deferred", "for"),
+    "reject": ("Refused", "for"),
 }
 WOULD = {
-    Action.QUARANTINE: "held for review",
+    Action.QUARANTINE: "held",
     Action.HOLD_FOR_SENDER: "held for the sender's word",
-    Action.RETURN: "returned to the sender",
+    Action.RETURN: "returned",
     Action.REDIRECT: "redirected",
     Action.DISCARD: "discarded",
     Action.DEFER: "deferred",
     Action.REJECT: "refused",
 }
-MAX_NAMED = 5  # recipients named; the rest is a number
+# Filter and code of the finding that decided -> its words in lists. The finding's own detail says more.
+REASONS = {
+    "business_only:listed": "On the whitelist",
+    "business_only:weak-proof": "On the whitelist, without proof",
+    "business_only:ours": "May send as us",
+    "business_only:bounce": "An answer to our mail",
+    "business_only:unknown-sender": "Not on the whitelist",
+    "business_only:unclear-author": "No single author to look up",
+    "business_only:proof-missing": "On the whitelist, but not from their network",
+    "business_only:unsolicited-bounce": "A bounce of mail that we did not send",
+    "business_only:cannot-tell": "Cannot tell whether it answers our mail",
+    "business_only:failed": "Could not be checked",
+    "header_hygiene:trace": "Trace of our machines removed",
+    "header_hygiene:software": "Fields of our software removed",
+    "header_hygiene:internal": "Internal names removed",
+    "header_hygiene:message-id": "Internal Message-ID replaced",
+    "header_hygiene:edited": "Fields edited as the policy says",
+    "header_hygiene:unseen": "More header fields than are looked at",
+    "header_hygiene:failed": "Header could not be cleaned",
+    "loop:hops": "Mail loop: too many hops",
+    "loop:passes": "Mail loop: was here before",
+    "loop:failed": "Could not be checked for loops",
+    "own_domain:forged": "Claims our own domain without proof",
+    "own_domain:proven": "May send as us",
+    "own_domain:unseen-author": "An author may stand where nobody looked",
+    "own_domain:failed": "Could not be checked for our own domain",
+    "notice:failed": "Our notice: not delivered",
+    "notice:delayed": "Our notice: delayed",
+    "notice:delivered": "Our notice: delivered",
+    "notice:relayed": "Our notice: passed on",
+}
+# Why the listener turned a peer or a command away -> its words.
+SESSION_REASONS = {
+    "connections": "All connections are in use",
+    "network_connections": "Too many connections from one network",
+    "connect_rate": "Too many new connections in a minute",
+    "proxy": "The trusted proxy sent no valid PROXY header",
+    "not_a_source": "Not a known relay source",
+    "sender_not_allowed": "A relay source with a sender domain that it may not use",
+    "relaying": "Wanted to relay through us",
+    "unknown_recipient": "No such recipient here",
+    "malformed_address": "An address that is none",
+    "parameter": "An ESMTP parameter that is unknown or wrong",
+    "recipients": "Too many recipients in one transaction",
+    "message_rate": "Too many messages in an hour",
+    "message_size": "Message too big",
+    "header_size": "Header too big",
+    "line_ends": "Bare CR, bare LF or NUL in the message",
+    "line_length": "Command line too long",
+    "unknown_command": "Unknown command",
+    "syntax": "Command not understood",
+    "sequence": "Commands in the wrong order",
+    "not_smtp": "Did not speak SMTP",
+    "xclient": "XCLIENT from a peer that is not trusted, or wrong",
+    "tls": "TLS failed",
+    "errors": "Too many refused commands",
+    "commands": "Too many commands without a message",
+    "timeout": "Said nothing for too long",
+    "slow_data": "Sent its message too slowly",
+    "no_room": "No room here: disk or database",
+    "shutdown": "We were going down",
+    "failed": "An error of ours",
+}
 
 
-def sentence(trace: Trace | None, action: str, reason: str) -> str:
-    """Return the sentence. Without a trace (past its retention) only action and reason of the message are known."""
-    if trace is None:
-        done = DONE[Action(action)].partition(",")[0].removesuffix(" for")
-        return f"{done}{f' because of {reason}' if reason else ''}; the facts are past their retention."
-    return " ".join(_of_verdict(verdict, trace) for verdict in trace.verdicts)
+class Clause(Struct, frozen=True):
+    """What became of some recipients, and why. `reason` is filter and code, "" where no finding decided.
+
+    `would` is what observe mode or shadow kept from happening, "" if nothing; `would_why` and `would_reason` say why.
+    """
+
+    state: str
+    recipients: tuple[str, ...]
+    why: str
+    reason: str = ""
+    would: str = ""
+    would_why: str = ""
+    would_reason: str = ""
+
+    @property
+    def words(self) -> str:
+        """Return the clause as text without an end, e.g. `Refused for a@b.example: nobody knows them`."""
+        done, link = OUTCOMES.get(self.state, (self.state, "for"))
+        text = f"{done} {link} {names(self.recipients)}" if self.recipients else done.rstrip(",")
+        return f"{text}: {self.full_why}"
+
+    @property
+    def full_why(self) -> str:
+        """Return the reasons with their codes."""
+        text = f"{self.why} ({self.reason})" if self.reason else self.why
+        if self.would:
+            text += f"; if enforced it would have been {self.would}: {self.would_why} ({self.would_reason})"
+        return text
 
 
-def _of_verdict(verdict: Verdict, trace: Trace) -> str:
-    whom = _names([str(address) for address in verdict.recipients])
-    text = f"{DONE[verdict.action]} {whom}"
-    if verdict.action is not Action.DELIVER:
-        return f"{text}: {verdict.detail or verdict.reason} ({verdict.reason})."
-    if verdict.would is not Action.DELIVER:
-        saw = next((one.detail for one in trace.findings if one.reason == verdict.would_reason), verdict.would_reason)
-        return f"{text}; if enforced it would have been {WOULD[verdict.would]}: {saw} ({verdict.would_reason})."
-    if verdict.exempted:
-        return f"{text}: {', '.join(verdict.exempted)} objected and was exempted."
-    return f"{text}: no filter objected."
+class Step(Struct, frozen=True):
+    """One thing that happened, or is to happen. `said` is the protocol's own words; `state` names an outcome."""
+
+    at: datetime
+    what: str
+    said: str = ""
+    took_ms: float | None = None
+    state: str = ""
+    is_ahead: bool = False
 
 
-def _names(recipients: Sequence[str]) -> str:
+def words_of(reason: str) -> str:
+    """Return the words of a reason in a list; a reason that nobody knows any more speaks for itself."""
+    return REASONS.get(reason) or SESSION_REASONS.get(reason) or reason
+
+
+def names(recipients: Sequence[str]) -> str:
+    """Return recipients as people read them: the first few by name."""
     shown = list(recipients[:MAX_NAMED])
     if len(recipients) > MAX_NAMED:
         shown.append(f"{len(recipients) - MAX_NAMED} more")
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def sentence(row: MessageRow, trace: Trace | None, deliveries: Sequence[DeliveryRow]) -> str:
+    """Return in one sentence for each outcome what happened to whom, and because of what."""
+    return " ".join(f"{clause.words}." for clause in clauses(row, trace, deliveries))
+
+
+# -- what became of whom
+
+
+def clauses(row: MessageRow, trace: Trace | None, deliveries: Sequence[DeliveryRow]) -> list[Clause]:
+    """Return what became of the recipients, those with the same outcome together, worst verdict first."""
+    verdicts = {
+        str(address): verdict for verdict in (trace.verdicts if trace else ()) for address in verdict.recipients
+    }
+    found: dict[Clause, list[str]] = {}
+    for delivery in deliveries:
+        recipient = str(delivery.recipient)
+        clause = _of_delivery(row, delivery, verdicts.pop(recipient, None), trace)
+        found.setdefault(clause, []).append(recipient)
+    if not deliveries or verdicts:
+        for recipient, verdict in verdicts.items():
+            found.setdefault(_of_verdict(str(verdict.action), verdict, trace), []).append(recipient)
+    if not found:
+        found[Clause(str(row.action), (), _past(row.reason))] = list(row.recipients)
+    return [
+        Clause(one.state, tuple(to), one.why, one.reason, one.would, one.would_why, one.would_reason)
+        for one, to in found.items()
+    ]
+
+
+def _past(reason: str) -> str:
+    return f"{words_of(reason)}; the facts are past their retention" if reason else "the facts are past their retention"
+
+
+def _of_delivery(row: MessageRow, delivery: DeliveryRow, verdict: Verdict | None, trace: Trace | None) -> Clause:
+    state = str(delivery.state)
+    if verdict is not None and verdict.action is not Action.DELIVER and delivery.state in (State.HELD, State.DISCARDED):
+        return _of_verdict(state, verdict, trace)
+    if delivery.state is State.DELIVERED:
+        if verdict is not None:
+            return _of_verdict(state, verdict, trace)
+        return Clause(state, (), words_of(delivery.reason) if row.is_notice else _past(delivery.reason))
+    if delivery.state is State.ACTIVE:
+        return Clause(state, (), delivery.last_reply or "the first attempt is under way")
+    return Clause(state, (), delivery.last_reply or words_of(delivery.reason) or "not tried yet")
+
+
+def _of_verdict(state: str, verdict: Verdict, trace: Trace | None) -> Clause:
+    findings = trace.findings if trace else ()
+    if verdict.action is not Action.DELIVER:
+        return Clause(state, (), verdict.detail or words_of(verdict.reason), verdict.reason)
+    if verdict.exempted:
+        why = (
+            f"{', '.join(words_of(reason) for reason in verdict.exempted)} ({', '.join(verdict.exempted)}) was exempted"
+        )
+    else:
+        why = "no filter objected"
+    if verdict.would is Action.DELIVER:
+        return Clause(state, (), why)
+    saw = next((one.detail for one in findings if one.reason == verdict.would_reason), words_of(verdict.would_reason))
+    why = why if verdict.exempted else "nothing is enforced that objected"
+    return Clause(state, (), why, "", WOULD[verdict.would], saw, verdict.would_reason)
+
+
+def would_of(trace: Trace) -> tuple[Action, str] | None:
+    """Return the worst that observe mode or shadow kept from happening, with its reason; None if nothing."""
+    kept = [one for one in trace.verdicts if one.action is Action.DELIVER and one.would is not Action.DELIVER]
+    if not kept:
+        return None
+    worst = max(kept, key=lambda verdict: verdict.would.severity)
+    return worst.would, worst.would_reason
+
+
+# -- what each finding did
+
+
+class Effect(Struct, frozen=True):
+    """What a finding did for a group of recipients. `kind` is decided, exempted, would, agreed, changed or noted."""
+
+    kind: str
+    action: Action
+
+    @property
+    def rank(self) -> int:
+        return EFFECTS.index(self.kind)
+
+
+EFFECTS = ("decided", "would", "exempted", "agreed", "changed", "noted")
+
+
+def effect(finding: Finding, verdict: Verdict) -> Effect | None:
+    """Return what `finding` did for the recipients of `verdict`; None when it does not concern them."""
+    if finding.recipients is not None and not set(finding.recipients) & set(verdict.recipients):
+        return None
+    if finding.action is Action.DELIVER:
+        return Effect("changed" if finding.transforms else "noted", finding.action)
+    if finding.reason == verdict.reason:
+        return Effect("decided", finding.action)
+    if finding.reason in verdict.exempted:
+        return Effect("exempted", finding.action)
+    if verdict.action is Action.DELIVER and verdict.would is Action.DELIVER:
+        return Effect("noted", finding.action)  # back from the second scanner: judged before it went there
+    if finding.shadow or verdict.action is Action.DELIVER:
+        return Effect("would", finding.action)
+    return Effect("agreed", finding.action)
+
+
+# -- what happened, in its order
+
+
+def timeline(row: MessageRow, trace: Trace | None, deliveries: Sequence[DeliveryRow], portal_url: str) -> list[Step]:
+    """Return what happened to the message and what comes next, in the order of time.
+
+    `portal_url` is that of the policy which judged: it stands in the refusal.
+    """
+    steps = [*_taking(row, trace, portal_url), *_attempts(deliveries)]
+    return [*sorted(steps, key=lambda step: step.at), *_ahead(deliveries)]
+
+
+def _taking(row: MessageRow, trace: Trace | None, portal_url: str) -> Iterator[Step]:
+    if trace is None:
+        yield Step(row.accepted_at, "Our own notice was queued" if row.is_notice else OUTCOMES[str(row.action)][0])
+        return
+    session, envelope = trace.case.session, trace.case.envelope
+    where = "in clear" if session.tls is None else f"{session.tls.version}, {session.tls.cipher}"
+    if session.started_at <= row.accepted_at:
+        peer = session.peer_name or session.peer_ip
+        said = f"{session.peer_ip}, HELO {session.helo or 'none'}, {where}"
+        yield Step(session.started_at, f"{peer} connected to the {session.listener} listener", said)
+    count = len(envelope.recipients)
+    arrived = f"Received for {count} recipient{'' if count == 1 else 's'}"
+    said = f"MAIL FROM:<{envelope.mail_from}>, {trace.case.facts.size} octets"
+    since = (row.accepted_at - session.started_at).total_seconds() * 1000
+    yield Step(row.accepted_at, arrived, said, since if since >= 0 else None)
+    judged = f"Judged by policy {row.policy_version}: {_count(len(trace.findings), 'finding')}"
+    if trace.answers:
+        judged += f", {_count(len(trace.answers), 'question')} answered"
+    yield Step(row.accepted_at, judged, "", trace.timings_ms.get("judge"))
+    yield _answered(row, trace, portal_url)
+
+
+def _answered(row: MessageRow, trace: Trace, portal_url: str) -> Step:
+    """What the peer was told at the end of DATA."""
+    ref = reference(row.id)
+    worst = trace.verdicts[0] if trace.verdicts else None
+    if worst is None or worst.action not in (Action.REJECT, Action.DEFER):
+        discards = worst is not None and worst.action is Action.DISCARD
+        what = "Answered as taken" if discards else "Taken: durable on disk, then answered"
+        return Step(row.accepted_at, what, _line(replies.queued(ref)), None, "delivered")
+    told = replies.refusal(worst.category, ref, portal_url, is_temporary=worst.action is Action.DEFER)
+    what = f"{OUTCOMES[str(worst.action)][0]}: {words_of(worst.reason)}"
+    return Step(row.accepted_at, what, _line(told), None, str(worst.action))
+
+
+def _line(reply: replies.Reply) -> str:
+    return replies.wire(reply).decode("ascii").rstrip()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _attempts(deliveries: Sequence[DeliveryRow]) -> Iterator[Step]:
+    """The last attempt for each recipient; what was before it is in the log."""
+    together: dict[tuple[datetime, str, int, str, str], list[str]] = {}
+    for one in deliveries:
+        if one.last_at is not None:
+            said = ": ".join(text for text in (one.last_host, one.last_reply) if text)
+            key = one.last_at, str(one.state), one.attempts, said, one.tls
+            together.setdefault(key, []).append(str(one.recipient))
+    for (at, state, attempts, said, tls), recipients in together.items():
+        done, link = OUTCOMES[state]
+        which = f", attempt {attempts}" if attempts > 1 else ""
+        how = f" ({tls})" if tls else ""
+        yield Step(at, f"{done} {link} {names(recipients)}{which}", said + how, None, state)
+
+
+def _ahead(deliveries: Sequence[DeliveryRow]) -> Iterator[Step]:
+    waiting: dict[tuple[datetime, datetime, int], list[str]] = {}
+    for one in deliveries:
+        if one.state is State.QUEUED and one.due_at is not None:
+            waiting.setdefault((one.due_at, one.expires_at, one.attempts), []).append(str(one.recipient))
+    for (due_at, _, attempts), recipients in sorted(waiting.items()):
+        yield Step(due_at, f"Attempt {attempts + 1} is due for {names(recipients)}", state="queued", is_ahead=True)
+    for expires_at in sorted({expires_at for _, expires_at, _ in waiting}):
+        yield Step(expires_at, "Given up if it is not delivered by then", is_ahead=True)

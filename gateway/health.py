@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from gateway import metrics
+from gateway.mail.errors import NotFound
 from gateway.metrics import Snapshot
 from gateway.settings import Settings
 from gateway.store import policies, queue, revisions, schema
 from gateway.store.database import Database, DatabaseAway
+from gateway.store.policies import PolicyVersion
 
 STALE_SECONDS = 10.0  # A process that has written no snapshot for so long hangs or is gone.
 SLOW_QUEUE_SECONDS = 4 * 3600.0
+TAKEN_UP_SECONDS = 10.0  # A new policy is in force after two; a snapshot that tells of it is a second old.
 UNIMPORTED_SHARE = 0.5  # of max_unimported
 BRING_BACK = "Mail goes on until max_unimported; bring the database back."
 
@@ -39,9 +42,9 @@ class Report(Struct, frozen=True):
 
 def report(settings: Settings, database: Database) -> Report:
     """Run every check; none of them raises."""
-    shots = [shot for shot in metrics.read_snapshots(settings.run_dir) if _is_meant(shot)]
+    shots = metrics.read_snapshots(settings.run_dir)
     checks = [
-        _processes(shots),
+        *_processes(shots, is_alone=database.is_sqlite),
         _disk(settings),
         *_database(database, shots),
         *_importing(settings, shots),
@@ -51,28 +54,47 @@ def report(settings: Settings, database: Database) -> Report:
     return Report(all(check.ok for check in checks), tuple(ordered))
 
 
-def _is_meant(shot: Snapshot) -> bool:
-    """Leave out processes that ended in good order long ago, such as workers beyond today's number."""
-    return time.time() - shot.at < 3600
+# Role -> what stands still without it, and how it is started.
+NEEDED = {
+    "smtp": ("no mail is taken", "Start `gatepost run` or `gatepost smtp`."),
+    "deliver": ("what waits is not tried again", "Start `gatepost run` or `gatepost deliver`."),
+    "schedule": ("nothing expires or is kept for review", "Start `gatepost run` or `gatepost schedule`."),
+}
 
 
-def _processes(shots: list[Snapshot]) -> Check:
-    late = [shot.process for shot in shots if time.time() - shot.at > STALE_SECONDS]
+def _processes(shots: list[Snapshot], *, is_alone: bool) -> Iterator[Check]:
+    """Processes that end in good order take their snapshot along; what is left is of the living and of the dead."""
+    now = time.time()
+    late = [f"{shot.process} for {_span(now - shot.at)}" for shot in shots if now - shot.at > STALE_SECONDS]
     if late:
-        return Check(
+        yield Check(
             "processes",
             False,
             f"no sign of life from {', '.join(late)}",
-            "Look at the log for process.died; restart the service.",
+            "Look for process.failed in the log; restart the service.",
         )
-    if not any(shot.process.startswith("smtp") for shot in shots):
-        return Check("processes", False, "no SMTP process runs", "Start `gatepost run` or `gatepost smtp`.")
-    return Check("processes", True, f"{len(shots)} processes are alive: {', '.join(shot.process for shot in shots)}")
+    else:
+        yield Check("processes", True, f"{len(shots)} are alive: {', '.join(shot.process for shot in shots) or 'none'}")
+    for role, (consequence, advice) in NEEDED.items():
+        # In a cluster the scheduled work may be done elsewhere.
+        if (role != "schedule" or is_alone) and not any(shot.process.partition("-")[0] == role for shot in shots):
+            yield Check(role, False, f"no {role} process runs here: {consequence}", advice)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
 def _disk(settings: Settings) -> Check:
     place = settings.spool if settings.spool.exists() else settings.data_dir
-    free = shutil.disk_usage(place).free // (1 << 20)
+    try:
+        free = shutil.disk_usage(place).free // (1 << 20)
+    except OSError as error:
+        return Check(
+            "disk", False, f"{place} cannot be looked at: {error.strerror}", "Look at GATEPOST_DATA_DIR and its disk."
+        )
     if free < settings.min_free_mb:
         return Check(
             "disk",
@@ -90,16 +112,21 @@ def _database(database: Database, shots: list[Snapshot]) -> Iterator[Check]:
             return
         now = revisions.current(database)
         depth = queue.depth(database)
-        version, _document = policies.load(database)
+        policies.load(database)
+        [newest] = policies.versions(database, limit=1)
     except DatabaseAway as error:
         yield Check("database", False, f"cannot be used: {error}", BRING_BACK)
         yield _last_good(shots)
         return
+    except (NotFound, ValueError) as error:
+        yield Check("database", True, "can be used")
+        yield _unreadable(shots, error)
+        return
     if away := [shot.process for shot in shots if shot.gauges.get("database_away")]:
         yield Check("database", False, f"cannot be used by {', '.join(away)}", BRING_BACK)
     else:
-        yield Check("database", True, f"policy {version}, ledger revision {now.ledger_revision}")
-    yield _policy(shots, now.policy_version)
+        yield Check("database", True, f"policy {newest.version}, ledger revision {now.ledger_revision}")
+    yield _policy(shots, newest)
     oldest = depth.oldest_seconds
     if oldest > SLOW_QUEUE_SECONDS:
         yield Check(
@@ -118,16 +145,29 @@ def _last_good(shots: list[Snapshot]) -> Check:
     return Check("policy", bool(versions), f"goes on with version {', '.join(map(str, versions)) or 'none'}")
 
 
-def _policy(shots: list[Snapshot], published: int) -> Check:
-    behind = [shot.process for shot in shots if 0 < shot.gauges.get("policy_version", 0) != published]
-    if behind:
-        return Check(
-            "policy",
-            False,
-            f"{', '.join(behind)} do not use version {published} yet",
-            "A second after publishing this is usual; later, look for policy.refused in the log.",
-        )
-    return Check("policy", True, f"version {published} is in force everywhere")
+def _unreadable(shots: list[Snapshot], error: Exception) -> Check:
+    said = str(error) if isinstance(error, NotFound) else "the published policy cannot be read by this release"
+    goes_on = _last_good(shots).says if any(shot.gauges.get("policy_version") for shot in shots) else ""
+    return Check(
+        "policy",
+        False,
+        "; ".join(text for text in (said, goes_on) if text),
+        "Publish one that is in order: `gatepost policy rollback`, or `gatepost migrate` where there is none.",
+    )
+
+
+def _policy(shots: list[Snapshot], newest: PolicyVersion) -> Check:
+    behind = [shot.process for shot in shots if 0 < shot.gauges.get("policy_version", 0) != newest.version]
+    if not behind:
+        return Check("policy", True, f"version {newest.version} is in force everywhere")
+    if time.time() - newest.published_at.timestamp() < TAKEN_UP_SECONDS:
+        return Check("policy", True, f"version {newest.version} is being taken up")
+    return Check(
+        "policy",
+        False,
+        f"{', '.join(behind)} do not use version {newest.version}",
+        "Look for policy.refused in the log; `gatepost policy rollback` goes back to one that they take.",
+    )
 
 
 def _importing(settings: Settings, shots: list[Snapshot]) -> Iterator[Check]:

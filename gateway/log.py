@@ -55,6 +55,7 @@ EVENTS: Final = frozenset(
         "policy.loaded",
         "policy.refused",
         "policy.last_good",
+        "page.failed",
         "job.done",
         "job.failed",
         "retention.pruned",
@@ -79,6 +80,7 @@ class _Line:
         self._write = _writer_of(stream)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathered: deque[bytes] = deque()
+        self.lost = 0
 
     def gather(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
@@ -97,9 +99,10 @@ class _Line:
         with contextlib.suppress(IndexError):
             while True:  # one by one: another thread may add meanwhile
                 taken.append(self._gathered.popleft())
-        # A log that cannot be written must not stop the mail.
-        with contextlib.suppress(OSError, ValueError):
+        try:
             self._write(b"".join(taken))
+        except (OSError, ValueError):
+            self.lost += len(taken)  # A log that cannot be written must not stop the mail.
 
     def at_once(self, line: bytes) -> None:
         self._gathered.append(line)
@@ -152,6 +155,15 @@ def flush() -> None:
     if _Current.lines is not None:
         _Current.lines.flush()
         _Current.lines.gather(None)
+
+
+def take_lost() -> int:
+    """Return how many lines could not be written since the last call."""
+    if _Current.lines is None:
+        return 0
+    lost: int = _Current.lines.lost
+    _Current.lines.lost = 0
+    return lost
 
 
 class _Current:

@@ -6,6 +6,7 @@ Prometheus expects of a counter.
 """
 
 import bisect
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,21 +17,22 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-# Name -> help. A figure that is not here cannot be counted, and every one here is rendered.
+# Name -> help, and what its label names ("" for a figure without one). A figure that is not here cannot be counted, and
+# every one here is rendered.
 COUNTERS = {
-    "connections": "Connections accepted, by listener",
-    "connections_refused": "Connections turned away, by reason",
-    "commands_refused": "Commands refused before DATA, by reason",
-    "messages": "Messages judged, by action",
-    "messages_bytes": "Octets of messages accepted",
-    "findings": "Findings, by filter and code",
-    "deliveries": "Results of delivery attempts per recipient, by state",
-    "imported": "Messages imported into the database",
-    "imports_failed": "Imports that failed and are tried again",
-    "traces_dropped": "Traces of refused mail that were dropped because too many waited",
-    "spool_flushes": "Flushes of the spool",
-    "notices": "Notifications queued, by kind",
-    "log_lines_lost": "Log lines that could not be written",
+    "connections": ("Connections accepted", "listener"),
+    "connections_refused": ("Connections turned away", "reason"),
+    "commands_refused": ("Commands refused before DATA", "reason"),
+    "messages": ("Verdicts on messages: one for each group of recipients", "action"),
+    "messages_bytes": ("Octets of messages accepted", ""),
+    "findings": ("Findings, by filter and code", "finding"),
+    "deliveries": ("Results of delivery attempts, per recipient", "state"),
+    "imported": ("Messages imported into the database", ""),
+    "imports_failed": ("Imports that failed and are tried again", ""),
+    "traces_dropped": ("Traces of refused mail that were dropped because too many waited", ""),
+    "spool_flushes": ("Flushes of the spool", ""),
+    "notices": ("Notifications queued", "kind"),
+    "log_lines_lost": ("Log lines that could not be written", ""),
 }
 GAUGES = {
     "connections_open": "Connections open now",
@@ -123,14 +125,28 @@ def snapshot(process: str) -> Snapshot:
 
 def write_snapshot(folder: Path, process: str) -> None:
     """Write this process's snapshot for others to read; a full disk is no reason to stop."""
-    target = folder / f"{process}.json"
     partial = folder / f".{process}.{os.getpid()}"
-    try:
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(msgspec.json.encode(snapshot(process)))
-        partial.replace(target)
-    except OSError:
-        count("log_lines_lost")
+        partial.replace(folder / f"{process}.json")
+
+
+def remove_snapshot(folder: Path, process: str) -> None:
+    """Take this process's snapshot away at an orderly end: one that stays tells of a process that hangs or died."""
+    with contextlib.suppress(OSError):
+        (folder / f"{process}.json").unlink(missing_ok=True)
+
+
+def sweep_snapshots(folder: Path) -> None:
+    """Remove at a start what killed processes left. A living one of another container writes its own again at once."""
+    for file in folder.glob("*.json"):
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            pid = msgspec.json.decode(file.read_bytes(), type=Snapshot).pid
+            try:
+                os.kill(pid, 0)  # signal 0 only asks
+            except ProcessLookupError:
+                file.unlink()
 
 
 def read_snapshots(folder: Path) -> list[Snapshot]:
@@ -149,11 +165,13 @@ class _Collector:
         self._snapshots = snapshots
 
     def collect(self) -> Iterator[Metric]:
-        for name, text in COUNTERS.items():
-            counter = CounterMetricFamily(f"gatepost_{name}", text, labels=("process", "label"))
+        for name, (text, label) in COUNTERS.items():
+            counter = CounterMetricFamily(
+                f"gatepost_{name}", text, labels=("process", label) if label else ("process",)
+            )
             for shot in self._snapshots:
-                for label, value in shot.counters.get(name, {}).items():
-                    counter.add_metric((shot.process, label), value)
+                for value, number in shot.counters.get(name, {}).items():
+                    counter.add_metric((shot.process, value) if label else (shot.process,), number)
             yield counter
         for name, text in GAUGES.items():
             gauge = GaugeMetricFamily(f"gatepost_{name}", text, labels=("process",))

@@ -34,6 +34,8 @@ def run(settings: Settings, listening: socket.socket) -> None:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         ended.set()
+        beat.join()
+        metrics.remove_snapshot(settings.run_dir, "web")
         database.close()
 
 

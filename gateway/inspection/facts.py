@@ -9,7 +9,7 @@ HIDING = frozenset({"ambiguous_author", "header_too_long", "too_many_fields"})
 
 
 class FieldFact(Struct, frozen=True, array_like=True):
-    """One header field. The span covers name to CRLF.
+    """One header field, or, without a name, lines of the header that are none. The span covers name to CRLF.
 
     `value` is unfolded, decoded with replacement and cut at `scan.MAX_VALUE` characters; encoded words stay encoded.
     """

@@ -35,6 +35,8 @@ SINGLE = frozenset(
     {"date", "from", "sender", "reply-to", "to", "cc", "bcc", "message-id", "in-reply-to", "references", "subject"}
 )
 NOTED = SINGLE | {"received", "x-gatepost-hop"}
+# With these there are lines in the header that belong to no field.
+STRAY = frozenset({"not_a_field", "mbox_line", "leading_continuation"})
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,990}>")
 _RETURNED_ID = re.compile(rb"message-id:[ \t]*(?:\r\n[ \t]+)?(<[^<>\s]{1,990}>)")
 
@@ -85,6 +87,8 @@ def scan(raw: bytes, *, envelope: Envelope | None = None) -> Facts:
     """Return the facts of a whole message with CRLF line ends. The envelope says whether it may be a bounce."""
     spans, body_start, found = scan_header(raw, MAX_HEADER)
     defects = list(found)
+    if not STRAY.isdisjoint(found):
+        spans = _with_strays(raw, spans, body_start)
     if len(spans) > MAX_FIELDS:
         spans = spans[:MAX_FIELDS]
         defects.append("too_many_fields")
@@ -133,6 +137,20 @@ def _fields(raw: bytes, spans: tuple[FieldSpan, ...], header: _Header) -> tuple[
         left -= len(value)
         facts.append(FieldFact(name, value, span.start, span.end))
     return tuple(facts), is_repeated
+
+
+def _with_strays(raw: bytes, spans: tuple[FieldSpan, ...], body_start: int) -> tuple[FieldSpan, ...]:
+    """Return the spans with one, without a name, for what stands between fields: it leaves with the header."""
+    header_end = body_start - 2 if raw.endswith(b"\r\n\r\n", 0, body_start) else body_start
+    whole: list[FieldSpan] = []
+    at = 0
+    for span in (*spans, FieldSpan("", header_end, header_end, header_end)):
+        if at < span.start:
+            whole.append(FieldSpan("", at, span.start, at))
+        if span.start < span.end:
+            whole.append(span)
+        at = span.end
+    return tuple(whole)
 
 
 def message_ids(value: str) -> list[str]:

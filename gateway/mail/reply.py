@@ -160,14 +160,18 @@ def with_link(reply: Reply, portal_url: str) -> Reply:
     return Reply(reply.code, reply.enhanced, f"{reply.text} {portal_url}")
 
 
-def refusal(category: str, ref: str, portal_url: str) -> Reply:
+def refusal(category: str, ref: str, portal_url: str, *, is_temporary: bool = False) -> Reply:
     """Return the public refusal of a category: its words, the reference and where to read more.
 
     `category` is a key of `REFUSALS`, anything else is "generic". `ref` as people see it, `portal_url` may be "". E.g.
     `550 5.7.1 Sender is not a known business partner (ref 7KQ2-M9PX) https://portal.corp.example/why/7KQ2-M9PX`.
+    `is_temporary`: the peer shall try again, whatever the category's own code is.
     """
     words = REFUSALS.get(category) or REFUSALS["generic"]
-    return with_link(Reply(words.code, words.enhanced, f"{words.text} (ref {ref})"), portal_url)
+    code, enhanced = words.code, words.enhanced
+    if is_temporary and words.is_permanent:
+        code, enhanced = 451, "4.7.1"
+    return with_link(Reply(code, enhanced, f"{words.text} (ref {ref})"), portal_url)
 
 
 def wire(reply: Reply, *, enhanced: bool = True) -> bytes:

@@ -195,6 +195,8 @@ class Conversation:
         session, transaction = self.session, self.transaction
         if transaction is not None:
             session, mail_from = transaction.session, str(transaction.mail_from)
+            if self.stage == "message":
+                rcpt = next((str(one.address) for one in transaction.recipients.values()), "")
         self.services.events.refused(
             session, self.stage, refusal.reply, refusal.reason, mail_from[:MAX_SHOWN], rcpt[:MAX_SHOWN]
         )

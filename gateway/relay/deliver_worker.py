@@ -31,7 +31,7 @@ async def _serve(settings: Settings) -> None:
         importer.put(accepted, location)
         delivery.first_attempt(accepted, pieces, runtime.current.policy)
 
-    notices = Notices(runtime.database, runtime.spool, lambda: runtime.current.policy, queued)
+    notices = Notices(runtime.database, runtime.spool, lambda: runtime.current.policy, queued, owner=runtime.owner)
     runner = QueueRunner(
         runtime.database,
         settings.spool,

@@ -7,6 +7,7 @@ delivered as it was accepted.
 import asyncio
 from datetime import UTC, datetime
 from struct import Struct
+from struct import error as StructError  # noqa: N812 (an exception's name)
 
 import msgspec
 
@@ -38,7 +39,7 @@ def unpack(data: bytes) -> tuple[Accepted, bytes]:
     try:
         (length,) = _LENGTH.unpack_from(data)
         return _decode(data[_LENGTH.size : _LENGTH.size + length]), data[_LENGTH.size + length :]
-    except (msgspec.DecodeError, ValueError, IndexError) as error:
+    except (StructError, ValueError) as error:
         raise Malformed("the vault's object is no held message") from error
 
 
@@ -54,7 +55,8 @@ def move_to_vault(settings: Settings, database: Database, vault: Vault, *, limit
             log.error("spool.damaged", ref=reference(item.message_id), what=str(error))
             continue
         # Durable in the vault before the row stops naming the spool's record.
-        name = vault.put(VAULT_KIND, f"{item.message_id}-{item.group}", pack(accepted, body))
+        # The vault shares its objects out by the end of their names, which is the chance in the message's id.
+        name = vault.put(VAULT_KIND, f"{item.group}-{item.message_id}", pack(accepted, body))
         held.set_vault_name(database, item.message_id, item.group, name)
         moved += 1
     return moved

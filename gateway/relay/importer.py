@@ -79,6 +79,7 @@ class Importer:
         """Take results of attempts; they reach the database with the message, or right after it."""
         number = self._note(results)
         for result in results:
+            metrics.count("deliveries", result.state)
             waiting = self._waiting.get((result.message_id, result.group))
             if waiting is None:
                 self._results.append((number, result))

@@ -96,6 +96,8 @@ class Intake:
         )
         for verdict in judged.verdicts:
             metrics.count("messages", verdict.action)
+        for finding in judgement.findings:
+            metrics.count("findings", finding.reason)
         reply = await self._carry_out(judged)
         metrics.observe("transaction_seconds", time.perf_counter() - started)
         return reply
@@ -165,7 +167,5 @@ class Intake:
 
 def refusal_of(judged: Judged, verdict: Verdict) -> Reply:
     """The public words of a refusal or a deferral: a category and a reference, never a rule or a cause."""
-    reply = replies.refusal(verdict.category, judged.ref, judged.policy.document.portal_url)
-    if verdict.action is Action.DEFER and reply.is_permanent:
-        return Reply(451, "4.7.1", reply.text)
-    return reply
+    portal_url, is_temporary = judged.policy.document.portal_url, verdict.action is Action.DEFER
+    return replies.refusal(verdict.category, judged.ref, portal_url, is_temporary=is_temporary)

@@ -22,11 +22,13 @@ from gateway.mail.errors import Malformed, NotFound
 from gateway.mail.reference import ALPHABET, new_id, reference
 from gateway.policy.compile import Policy
 from gateway.spool import Pieces, SpoolFailed, SpoolFull
-from gateway.store import queue
+from gateway.store import leases, queue
 from gateway.store.database import Database
 from gateway.store.queue import NoticeDue
 
 LOOKED_AT = 200  # recipients of whom is told at one go
+LEASE = "notices"
+LEASE_SECONDS = 60.0
 
 _STATUS = re.compile(r"(?:[245][0-9]{2} )?([245])(\.[0-9]{1,3}\.[0-9]{1,3})(?: |$)")
 _CLASSES = {"failed": "5", "delayed": "4", "delivered": "2", "relayed": "2", "expanded": "2"}
@@ -52,9 +54,11 @@ class Notices:
         policy: Callable[[], Policy],
         queued: Callable[[Accepted, Location, Pieces], None],
         *,
+        owner: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
+        self._owner = owner
         self._spool = spool
         self._policy = policy
         self._queued = queued
@@ -63,7 +67,7 @@ class Notices:
     async def send_due(self) -> int:
         """Send what is due; return of how many recipients was told. Raises DatabaseAway; a full spool is waited for."""
         loop = asyncio.get_running_loop()
-        due = await loop.run_in_executor(None, queue.notices_due, self._database, LOOKED_AT)
+        due = await loop.run_in_executor(None, self._due)
         told = 0
         for _, group in groupby(due, key=lambda one: (one.key.message_id, one.key.group, one.kind)):
             members = list(group)
@@ -73,6 +77,12 @@ class Notices:
             except (SpoolFull, SpoolFailed, OSError) as error:
                 log.error("notice.error", ref=reference(members[0].key.message_id), error=str(error))
         return told
+
+    def _due(self) -> list[NoticeDue]:
+        """Return what is due, if it is ours to send: one process of a cluster does, or a sender would be told twice."""
+        due = queue.notices_due(self._database, LOOKED_AT)
+        is_ours = due and leases.take(self._database, LEASE, self._owner, LEASE_SECONDS, self._clock())
+        return due if is_ours else []
 
     async def _send(self, due: Sequence[NoticeDue]) -> None:
         loop = asyncio.get_running_loop()

@@ -7,6 +7,7 @@ accepted is imported and what was settled is saved.
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import traceback
 from collections.abc import Coroutine
@@ -20,7 +21,7 @@ from gateway.relay.current import CurrentPolicy
 from gateway.relay.importer import LEASE_SECONDS, Importer
 from gateway.relay.segments import SegmentKeeper
 from gateway.settings import Settings
-from gateway.spool import Spool, new_owner
+from gateway.spool import Spool, SpoolFailed, SpoolFull, new_owner
 from gateway.spool.journal import Journal
 from gateway.store import queue
 from gateway.store.database import Database, DatabaseAway
@@ -83,13 +84,14 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.importer.finish()
-        with contextlib.suppress(DatabaseAway):
+        with contextlib.suppress(DatabaseAway, SpoolFull, SpoolFailed):
+            await self.spool.roll()  # the last segment can go as well
             await self.keeper.tidy()
         await asyncio.get_running_loop().run_in_executor(None, self.spool.close)
         with contextlib.suppress(DatabaseAway):
             queue.release_owner(self.database, self.owner)
         self.database.close()
-        metrics.write_snapshot(self.settings.run_dir, self.role)
+        metrics.remove_snapshot(self.settings.run_dir, self.role)
         log.flush()
 
     async def _renew_leases(self) -> None:
@@ -107,12 +109,22 @@ class Runtime:
         metrics.watch("database_away", lambda: float(self.current.is_database_away or self.importer.is_away))
         metrics.watch("spool_bytes", lambda: self.spool.usage().bytes)
         metrics.watch("spool_segments", lambda: self.spool.usage().segments)
+        metrics.watch("spool_free_bytes", lambda: free_bytes(self.settings.spool))
+
+
+def free_bytes(folder: Path) -> float:
+    """Return how much is free where a folder lies, 0 when that cannot be told."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free
+    return 0
 
 
 async def write_snapshots(folder: Path, role: str) -> None:
     """Write this process's figures once a second, until cancelled: they are its sign of life as well."""
     loop = asyncio.get_running_loop()
     while True:
+        if lost := log.take_lost():
+            metrics.count("log_lines_lost", amount=lost)
         await loop.run_in_executor(None, metrics.write_snapshot, folder, role)
         await asyncio.sleep(SNAPSHOT_SECONDS)
 

@@ -99,6 +99,8 @@ async def _serve(settings: Settings) -> None:
             async with asyncio.timeout(TICK_SECONDS):
                 await stop.wait()
     beat.cancel()
+    await asyncio.gather(beat, return_exceptions=True)
+    metrics.remove_snapshot(settings.run_dir, "schedule")
     schedule.database.close()
 
 

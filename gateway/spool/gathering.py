@@ -35,9 +35,7 @@ class Gathering:
         if self._timer is None:
             self._lingers = linger
             self._timer = (
-                self.loop.call_later(LINGER_SECONDS, self.hand_over)
-                if linger
-                else self.loop.call_soon(self.hand_over)
+                self.loop.call_later(LINGER_SECONDS, self.hand_over) if linger else self.loop.call_soon(self.hand_over)
             )
         elif self._lingers and not linger:
             self._timer.cancel()

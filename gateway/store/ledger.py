@@ -12,7 +12,7 @@ from sqlalchemy import Connection, or_, select
 from gateway.policy.ledger import LedgerEntry
 from gateway.store import recipients, relay_sources, revisions, sends_as_us, waivers, whitelist
 from gateway.store.database import Database
-from gateway.store.entries import Subject
+from gateway.store.entries import Listed, Subject, listed
 
 SUBJECTS: tuple[Subject[Any], ...] = (
     whitelist.SUBJECT,
@@ -57,6 +57,14 @@ def changes(db: Database, since_revision: int) -> LedgerDelta:
             ended |= _ended(connection, subject, since_revision, revision)
     # A renewed entry ended and began again at the same revision.
     return LedgerDelta(revision, tuple(added), tuple(ended - {entry.id for entry in added}))
+
+
+def find(db: Database, id: str) -> Listed[Any] | None:
+    """Return an entry of any kind as it was last, ended or not; None when there never was one of this id."""
+    for subject in SUBJECTS:
+        if found := listed(db, subject, where=[subject.table.c.id == id], with_ended=True):
+            return found[-1]
+    return None
 
 
 def _begun(connection: Connection, subject: Subject[Any], since: int, revision: int) -> list[LedgerEntry]:

@@ -1,6 +1,6 @@
 """Messages: what was accepted or refused, for lists and look-ups. The import itself is in imports.py."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,17 @@ from gateway.store.mail_tables import address_of, deliveries, messages
 from gateway.store.metadata import storable
 from gateway.verdict import Action
 
-__all__ = ["DeliveryRow", "ImportItem", "MessageRow", "NotImported", "find", "import_batch", "outcomes", "recent"]
+__all__ = [
+    "DeliveryRow",
+    "ImportItem",
+    "MessageRow",
+    "NotImported",
+    "find",
+    "import_batch",
+    "outcomes",
+    "recent",
+    "states",
+]
 
 ID_LENGTH = 26
 
@@ -194,3 +204,14 @@ def outcomes(db: Database, id: str) -> list[DeliveryRow]:
         )
         for row in rows
     ]
+
+
+def states(db: Database, ids: Sequence[str]) -> dict[str, list[State]]:
+    """Return the different states of each message's deliveries, for lists; nothing for one that was refused."""
+    table = deliveries.c
+    query = select(table.message_id, table.state).where(table.message_id.in_(ids)).distinct()
+    found: dict[str, list[State]] = {}
+    with db.reading() as connection:
+        for id, state in connection.execute(query.order_by(table.message_id, table.state)):
+            found.setdefault(id, []).append(State(state))
+    return found

@@ -36,6 +36,7 @@ def current(db: Database) -> str:
         return MigrationContext.configure(connection).get_current_revision() or ""
 
 
+@cache
 def head() -> str:
     """Return the newest revision that this release knows."""
     return ScriptDirectory.from_config(_config()).get_current_head() or ""

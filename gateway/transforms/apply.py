@@ -18,6 +18,8 @@ from gateway.transforms.trust import claims
 from gateway.verdict import AddField, Case, Change, RemoveFields, ReplaceField, Transform, Verdict
 
 MARKER = NAME.lower()
+# What begins with a continuation line would continue the last field that we put on top: it becomes a field by itself.
+STRAY = b"X-Gatepost-Stray:"
 MAX_CHANGES = 100  # lines told for the trace
 MAX_LINE = 1000  # characters of one
 
@@ -91,6 +93,8 @@ def apply(
     facts = case.facts
     edits = _Edits()
     _transform(facts, verdict.transforms, edits)
+    if "leading_continuation" in facts.defects and not _is_cut(facts.fields[0], edits):
+        edits.fates[0, 0] = STRAY
     if direction is Direction.INBOUND:
         for start, end, line in claims(raw, facts, policy.own_names, policy.own_domains):
             edits.cut(start, end, line)
@@ -107,13 +111,17 @@ def apply(
     return Applied(pieces, _changes(edits, verdict.recipients), edits.message_id)
 
 
+def _is_cut(field: FieldFact, edits: _Edits) -> bool:
+    return edits.fates.get((field.start, field.end)) == b""
+
+
 def _transform(facts: Facts, transforms: Sequence[Transform], edits: _Edits) -> None:
     """Carry out transforms in their order; of two that change the same field the later one counts."""
     for transform in transforms:
         if isinstance(transform, RemoveFields):
             for index in transform.indexes:
                 field = facts.fields[index]
-                edits.cut(field.start, field.end, f"{field.name}: {field.value}")
+                edits.cut(field.start, field.end, f"{field.name}: {field.value}" if field.name else field.value)
         elif isinstance(transform, ReplaceField):
             edits.put(facts.fields[transform.index], transform.value)
         elif isinstance(transform, AddField):

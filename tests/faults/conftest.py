@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.hop import NextHop
-from tests.faults.product import Product
+from tests.product import Product
 
 MakeProduct = Callable[..., Product]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.faults.hop import NextHop, Reception, Script
-from tests.faults.product import Product, wait_until
 from tests.faults.sender import Load, Sent, ident_of
+from tests.product import Product, wait_until
 
 # Our own fields: the only difference between what was sent and what comes out.
 ADDED_FIELDS = (b"Received", b"X-Gatepost-", b"Authentication-Results", b"Return-Path")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tests.faults.product import free_port
+from tests.product import free_port
 
 STALL_SECONDS = 1.5
 LARGEST_BYTES = 1 << 27

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults.product import OUR_DOMAIN, PARTNER
+from tests.product import OUR_DOMAIN, PARTNER
 
 REPLY_SECONDS = 60.0
 ID_FIELD = b"X-Load-Id: "

@@ -9,8 +9,8 @@ import pytest
 
 from tests.faults.crash import Account
 from tests.faults.hop import NextHop
-from tests.faults.product import Product, wait_until
 from tests.faults.sender import send_one
+from tests.product import Product, wait_until
 
 MONTH = timedelta(days=30)
 

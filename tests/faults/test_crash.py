@@ -10,8 +10,8 @@ import pytest
 from tests.faults.conftest import MakeProduct
 from tests.faults.crash import Account, Ordeal
 from tests.faults.hop import NextHop
-from tests.faults.product import Product, wait_until
 from tests.faults.sender import Load
+from tests.product import Product, wait_until
 
 KILLS = 3
 

@@ -10,9 +10,9 @@ import pytest
 
 from bench.memory import resident_kb, set_back
 from tests.faults.hop import NextHop
-from tests.faults.product import Product, policy_for, wait_until
 from tests.faults.raw_client import RawClient
 from tests.faults.sender import send_one
+from tests.product import Product, policy_for, wait_until
 
 IDLE_SECONDS = 2
 PER_NETWORK = 40

@@ -16,8 +16,8 @@ from tests.faults.conftest import MakeProduct
 from tests.faults.crash import Account
 from tests.faults.database_box import PostgresBox
 from tests.faults.hop import NextHop
-from tests.faults.product import Product, policy_for, wait_until
 from tests.faults.sender import Load, Refused, Sent, send_one
+from tests.product import Product, policy_for, wait_until
 
 # SQLite waits so long for a lock before it gives up (store/database.py); a lock must outlast it to be felt.
 LOCKED_SECONDS = 7.0

@@ -10,8 +10,8 @@ from gateway.policy.document import Document
 from gateway.store import policies
 from gateway.store.policies import policy_versions
 from tests.faults.hop import NextHop
-from tests.faults.product import Product, wait_until
 from tests.faults.sender import Refused, send_one
+from tests.product import Product, wait_until
 
 
 def slip_in(product: Product, text: str) -> int:

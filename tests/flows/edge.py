@@ -6,9 +6,9 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
-from tests.faults.product import wait_until
 from tests.nameserver import Nameserver, Zone
 from tests.nexthop import NextHop, Taken
+from tests.product import wait_until
 
 Entered = TypeVar("Entered")
 Result = TypeVar("Result")

@@ -18,13 +18,12 @@ from gateway.policy.document import Document
 from gateway.policy.ledger import LedgerEntry, RelaySource, SendsAsUs, WhitelistEntry
 from gateway.settings import Settings
 from gateway.store import messages, policies, relay_sources, sends_as_us, traces, whitelist
-from gateway.store.database import Database
 from gateway.store.messages import DeliveryRow, MessageRow
 from gateway.verdict import Trace
 from tests import make
-from tests.faults.product import Product, free_port, wait_until
 from tests.flows.peer import PARTNER, PARTNER_IP, Answer, Peer
 from tests.nexthop import NextHop
+from tests.product import Product, free_port, wait_until
 
 SECONDS = 30.0
 WORKERS = ("smtp-1", "smtp-2")
@@ -74,15 +73,26 @@ class Gateway(Product):
     """One Gatepost with listeners of the kinds inbound (`port`), outbound and any."""
 
     def __init__(
-        self, folder: Path, policy: dict[str, Any], entries: Sequence[LedgerEntry] = (), **settings: Any
+        self,
+        folder: Path,
+        policy: dict[str, Any],
+        entries: Sequence[LedgerEntry] = (),
+        *,
+        variables: dict[str, str] | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(folder, 0, policy=policy, **settings)
         self.outbound_port = free_port()
         self.any_port = free_port()
         self._entries = entries
+        self._variables = variables or {}
         kinds = {"inbound": self.port, "outbound": self.outbound_port, "any": self.any_port}
         listeners = [{"kind": kind, "address": f"127.0.0.1:{port}"} for kind, port in kinds.items()]
         self._settings = {"hostname": HOSTNAME, "listeners": json.dumps(listeners), **settings}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | self._variables
 
     def prepare(self) -> None:
         """Make the database with policy and ledger."""
@@ -129,6 +139,11 @@ class Gateway(Product):
         """Return when each process took a version up, as its log says."""
         loaded = [event for event in self.events("policy.loaded") if event["version"] == version]
         return {event["process"]: datetime.fromisoformat(event["at"]) for event in loaded}
+
+    def last_good_version(self) -> int:
+        """Return the version of the policy that is kept on disk for a start without the database."""
+        copy = self.data / "policy-last-good.json"
+        return int(json.loads(copy.read_text())["version"]) if copy.exists() else 0
 
     # -- mail
 
@@ -193,10 +208,17 @@ class Gateway(Product):
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """Return the status of /health, and its checks by name."""
+        status, body = self._get("/health")
+        return status, {check["name"]: check for check in json.loads(body)["checks"]}
+
+    def metrics(self) -> str:
+        """Return the text of /metrics."""
+        return self._get("/metrics")[1].decode()
+
+    def _get(self, path: str) -> tuple[int, bytes]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/health", timeout=SECONDS) as response:
-                status, body = response.status, response.read()
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}{path}", timeout=SECONDS) as response:
+                return response.status, response.read()
         except urllib.error.HTTPError as error:
             with error:
-                status, body = error.code, error.read()
-        return status, {check["name"]: check for check in json.loads(body)["checks"]}
+                return error.code, error.read()

@@ -34,8 +34,13 @@ class Peer(Client):
     ) -> None:
         super().__init__(port)
         self.socket.settimeout(SECONDS)
-        shown = f"IPV6:{ip}" if ":" in ip else ip
+        self.extensions: list[str] = []
         assert self.hello().startswith("250")
+        self.speak_for(ip, helo, name=name)
+
+    def speak_for(self, ip: str, helo: str, *, name: str = "") -> None:
+        """Begin anew on behalf of `ip`."""
+        shown = f"IPV6:{ip}" if ":" in ip else ip
         assert self.ask(f"XCLIENT ADDR={shown} NAME={name or '[UNAVAILABLE]'}").startswith("220 ")
         self.extensions = self.ask(f"EHLO {helo}").split("\n")
         assert self.extensions[0].startswith("250")
@@ -44,6 +49,7 @@ class Peer(Client):
         self, raw: bytes, *recipients: str, mail_from: str = PARTNER, parameters: str = "", each: str = ""
     ) -> Answer:
         """Send one message; return the first reply that says no, or the last one. `each` are parameters of RCPT."""
+        assert not raw or raw.endswith(b"\r\n"), "the end mark could not be found"
         for command in (
             f"MAIL FROM:<{mail_from}>{parameters and ' ' + parameters}",
             *(f"RCPT TO:<{one}>{each and ' ' + each}" for one in recipients or (BOB,)),

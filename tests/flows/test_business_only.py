@@ -10,12 +10,12 @@ from gateway.policy.ledger import Identity, Proof
 from gateway.store import whitelist
 from gateway.verdict import Action, Verdict
 from tests import make
-from tests.faults.product import wait_until
 from tests.flows.conftest import Start
 from tests.flows.edge import arrival, arrivals
 from tests.flows.gateway import PORTAL, Gateway, document, server
 from tests.flows.peer import BOB, PARTNER_IP, Answer
 from tests.nexthop import NextHop
+from tests.product import wait_until
 
 STRANGER_IP = "203.0.113.66"
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
@@ -266,9 +266,7 @@ def test_an_entry_knows_its_last_use(gateway: Gateway) -> None:
     answer = receive(gateway, "one@person.example")
     assert gateway.message(answer.ref)
     after = wait_until(
-        lambda: (
-            now if (now := rows_of(gateway)["one@person.example"]).last_used_at != before.last_used_at else None
-        ),
+        lambda: now if (now := rows_of(gateway)["one@person.example"]).last_used_at != before.last_used_at else None,
         10,
         "the entry's last use",
     )

@@ -1,4 +1,4 @@
-"""S28: while the database is away the relay goes on with the last good policy, and says so in the log and on /health."""
+"""S28: while the database is away the relay goes on with the last good policy, and says so in log and /health."""
 
 import sqlite3
 import time
@@ -11,12 +11,12 @@ import pytest
 from gateway.store import policies
 from tests import make
 from tests.faults.database_box import PostgresBox
-from tests.faults.product import wait_until
 from tests.flows.conftest import Start
 from tests.flows.edge import arrival
 from tests.flows.gateway import WORKERS, Gateway, document
 from tests.flows.peer import Answer
 from tests.nexthop import NextHop
+from tests.product import wait_until
 
 NOTICED_SECONDS = 20.0  # a locked SQLite file is waited for, five seconds
 
@@ -151,3 +151,17 @@ def test_what_was_published_before_is_in_force_again_once_the_database_is_back(
     domains = {"corp.example": {"any_recipient": True}, "late.example": {"any_recipient": True}}
     with on_sqlite.under(document(inside, domains=domains)):
         assert on_sqlite.receive(make.message(), "bob@late.example").code == 250
+
+
+def test_started_without_its_database_it_goes_on_as_well_and_begins_no_new_one(
+    on_sqlite: Gateway, inside: NextHop, tmp_path: Path
+) -> None:
+    version = version_of(on_sqlite)
+    wait_until(lambda: on_sqlite.last_good_version() == version, 20, "the copy on disk")
+    with moved(on_sqlite, tmp_path):
+        on_sqlite.stop()
+        on_sqlite.start()
+        answers = assert_goes_on(on_sqlite, inside)
+        assert {event["version"] for event in on_sqlite.events("policy.last_good")} == {version}
+        assert not (on_sqlite.data / "gatepost.db").exists()
+    assert_well_again(on_sqlite, answers, version)

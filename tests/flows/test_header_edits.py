@@ -7,11 +7,11 @@ import pytest
 
 from gateway.verdict import Change
 from tests import make
-from tests.faults.product import wait_until
 from tests.flows.conftest import Start
 from tests.flows.edge import arrival
 from tests.flows.gateway import Gateway, document, server
 from tests.nexthop import NextHop, Taken
+from tests.product import wait_until
 
 EFFECT_SECONDS = 2.0
 OUTBOUND = {

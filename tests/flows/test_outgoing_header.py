@@ -22,7 +22,7 @@ INTERNAL = re.compile(
     re.IGNORECASE,
 )
 TRACE = (
-    f"from {SERVER_NAME} ([{SERVER_IP}])\r\n by exchange.corp.internal with ESMTP id 1; Tue, 24 Nov 2026 09:29:59 +0000",
+    f"from {SERVER_NAME} ([{SERVER_IP}])\r\n by exchange.corp.internal with ESMTP;\r\n Tue, 24 Nov 2026 09:29:59 +0000",
     "from ws17 (192.168.7.17) by MAIL01.CORP.INTERNAL with MAPI; Tue, 24 Nov 2026 09:29:58 +0000",
     "from [IPv6:fd12:3456::17] by mail01 with LMTP; Tue, 24 Nov 2026 09:29:57 +0000",
     "by relay.corp.example with SMTP id 7; Tue, 24 Nov 2026 09:29:56 +0000",
@@ -125,6 +125,22 @@ def test_the_same_internal_message_id_always_leaves_as_the_same(gateway: Gateway
 def test_nothing_of_our_networks_and_hosts_is_in_the_header_on_the_wire(left: bytes) -> None:
     assert len(INTERNAL.findall(message(*SOFTWARE, *TALKATIVE))) > 10, "the pattern finds what there is to find"
     assert INTERNAL.findall(left) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"From bob@ws17.corp.internal Tue Nov 24 09:29:58 2026\r\n",
+        b" continued from mail01.corp.internal\r\n",
+        b"a line of 10.20.7.17 without a colon\r\n",
+    ],
+)
+def test_a_line_that_is_no_field_at_all_does_not_leave_either(gateway: Gateway, outside: NextHop, line: bytes) -> None:
+    kept = b"a line that says nothing\r\n"
+    raw = arrival(outside, send(gateway, line + UNTOUCHED[0] + kept + UNTOUCHED[2] + BODY)).raw
+    assert INTERNAL.search(line)
+    assert INTERNAL.search(raw[: -len(BODY)]) is None
+    assert raw.endswith(UNTOUCHED[0] + kept + UNTOUCHED[2] + BODY)
 
 
 def test_the_machine_that_sent_it_is_known_to_us_alone(gateway: Gateway, ref: str, left: bytes) -> None:

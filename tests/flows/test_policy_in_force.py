@@ -1,4 +1,4 @@
-"""S28: the policy is hot. What is published holds in every worker within two seconds, and never in the middle of a message."""
+"""S28: the policy is hot: published, it holds in every worker within two seconds, and for whole messages."""
 
 import time
 from collections import Counter
@@ -10,12 +10,12 @@ import pytest
 from gateway.policy.document import Document
 from gateway.store import policies
 from tests import make
-from tests.faults.product import wait_until
 from tests.flows.conftest import Start
 from tests.flows.edge import arrival
 from tests.flows.gateway import WORKERS, Gateway, document
 from tests.flows.peer import BOB, answer
 from tests.nexthop import NextHop
+from tests.product import wait_until
 
 EFFECT_SECONDS = 2.0
 

@@ -7,12 +7,12 @@ import pytest
 
 from gateway.store import messages, relay_sources
 from tests import make
-from tests.faults.product import wait_until
 from tests.flows.conftest import Start
 from tests.flows.edge import arrival
 from tests.flows.gateway import PORTAL, SERVER_IP, Gateway, document, server
 from tests.flows.peer import Answer, Peer
 from tests.nexthop import NextHop
+from tests.product import wait_until
 
 BOB = "bob@corp.example"
 ANN = "ann@partner.example"

@@ -180,3 +180,21 @@ def test_whatever_comes_in_there_are_facts(raw: bytes) -> None:
     for field in facts.fields:
         assert 0 <= field.start < field.end <= facts.body_start
         field.value.encode()  # it can be stored
+
+
+@pytest.mark.parametrize(
+    ("raw", "fields"),
+    [
+        (b" lost\r\n\tlines\r\nFrom: a@b.example\r\n\r\nbody", [("", "lost\tlines"), ("From", "a@b.example")]),
+        (b"From a@b.example Tue\r\nFrom: a@b.example\r\n\r\n", [("", "From a@b.example Tue"), ("From", "a@b.example")]),
+        (b"A: 1\r\nno field\r\n at all\r\nB: 2\r\n\r\n", [("A", "1"), ("", "no field at all"), ("B", "2")]),
+        (b"A: 1\r\nno field\r\n\r\nC: 3\r\n", [("A", "1"), ("", "no field")]),
+        (b"A: 1\r\nno field", [("A", "1"), ("", "no field")]),
+    ],
+)
+def test_lines_of_the_header_that_are_no_field_are_told_without_a_name(
+    raw: bytes, fields: list[tuple[str, str]]
+) -> None:
+    found = scan(raw).fields
+    assert [(field.name, field.value) for field in found] == fields
+    assert [field.end for field in found[:-1]] == [field.start for field in found[1:]], "no octet between them"

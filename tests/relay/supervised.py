@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from gateway.relay import processes
 from gateway.relay.processes import Role
@@ -24,12 +25,7 @@ def note_pid(folder: Path, name: str) -> None:
         file.write(f"{os.getpid()}\n")
 
 
-def end_on_sigterm() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-
-
 def listen(listening: socket.socket) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     listening.setblocking(True)
     while True:
         connection, _ = listening.accept()
@@ -38,13 +34,6 @@ def listen(listening: socket.socket) -> None:
 
 
 def wait() -> None:
-    end_on_sigterm()
-    while True:
-        time.sleep(60)
-
-
-def ignore() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         time.sleep(60)
 
@@ -59,12 +48,14 @@ def main(folder: Path, names: list[str]) -> int:
     works: dict[str, Callable[[], None]] = {
         "listener": lambda: listen(bound.sockets[0]),
         "sleeper": wait,
-        "deaf": ignore,
+        "deaf": wait,
         "failing": fail,
     }
+    handlers: dict[str, Any] = {"sleeper": lambda *_: sys.exit(0), "deaf": signal.SIG_IGN}
 
     def role(name: str) -> Role:
         def run() -> None:
+            signal.signal(signal.SIGTERM, handlers.get(name, signal.SIG_DFL))
             note_pid(folder, name)
             works[name]()
 

@@ -125,7 +125,7 @@ async def test_nothing_is_lost_while_the_database_is_away(place: Place, impatien
         assert place.importer.unimported == 5
         assert {location.segment for _, location in late} <= place.importer.unimported_segments()
         assert saved == []
-        assert len(read_results(place.root / place.spool.owner)) == 11
+        await until(lambda: len(read_results(place.root / place.spool.owner)) == 11)
         place.bring_database_back()
         await until(lambda: not place.importer.is_away and len(saved) == 11)
     assert [place.states(one) for one, _ in late] == [[State.DELIVERED, State.FAILED]] * 5

@@ -50,7 +50,7 @@ class PostOffice:
         self.policy = policy(hop)
         pool = Pool(lambda: "mx.corp.example", PoolSettings(timeouts=QUICK))
         self.delivery = Delivery(pool, Hops(DnsResolver([("127.0.0.1", 1)])), self.importer.settle, clock=self.clock)
-        self.notices = Notices(database, self.spool, lambda: self.policy, self.queued, clock=self.clock)
+        self.notices = Notices(database, self.spool, lambda: self.policy, self.queued, owner="runner", clock=self.clock)
         self.runner = QueueRunner(
             database,
             self.root,

@@ -39,7 +39,7 @@ def test_a_false_end_ends_nothing_and_is_refused(end: bytes, loop: str) -> None:
         assert client.reply().startswith("554 5.6.0 ")
         assert client.ask("NOOP").startswith("250 ")
         assert gate.taken == []
-        assert gate.events.refusals == [("message", Reason.LINE_ENDS, "ann@partner.example", "")]
+        assert gate.events.refusals == [("message", Reason.LINE_ENDS, "ann@partner.example", "bob@corp.example")]
 
 
 @pytest.mark.parametrize("end", FALSE_ENDS)

@@ -11,7 +11,7 @@ from tests.faults.conftest import MakeProduct
 from tests.faults.crash import Ordeal
 from tests.faults.database_box import PostgresBox
 from tests.faults.hop import NextHop
-from tests.faults.product import wait_until
+from tests.product import wait_until
 
 pytestmark = pytest.mark.soak
 

@@ -9,8 +9,8 @@ import pytest
 from tests.faults.conftest import MakeProduct
 from tests.faults.crash import Account
 from tests.faults.hop import NextHop, Script
-from tests.faults.product import Product, resident_kb, wait_until
 from tests.faults.sender import Load
+from tests.product import Product, resident_kb, wait_until
 
 pytestmark = pytest.mark.soak
 

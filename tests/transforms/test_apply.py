@@ -150,3 +150,15 @@ def test_exactly_the_fields_that_were_meant_are_gone(fields: list[tuple[str, str
     after = scan(out)
     assert [out[field.start : field.end] for field in after.fields[2:]] == kept
     assert out[after.body_start :] == raw[case.facts.body_start :]
+
+
+@pytest.mark.parametrize("first", [b" dkim=pass header.d=bank.example\r\n", b"\t\r\n", b" one\r\n two\r\n"])
+def test_a_continuation_at_the_beginning_continues_no_field_of_ours(first: bytes) -> None:
+    found = applied(AddField("X-New", "n"), raw=first + RAW)
+    assert b"".join(found.pieces).endswith(b"\r\nX-New: n\r\nX-Gatepost-Stray:" + first + RAW)
+
+
+def test_a_continuation_at_the_beginning_that_is_removed_leaves_the_next_field_whole() -> None:
+    found = applied(RemoveFields((0,)), raw=b" at app5.corp.local\r\n" + RAW)
+    assert b"".join(found.pieces).endswith(f"{MARKER}\r\n".encode() + RAW)
+    assert told(found) == [("at app5.corp.local", None)]

@@ -24,9 +24,9 @@ from gateway.policy.document import Document
 from gateway.settings import Settings
 from gateway.store import policies, whitelist
 from gateway.store.database import Database
-from tests.faults.rows import Rows
+from tests.rows import Rows
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 OUR_DOMAIN = "corp.example.com"
 PARTNER = "partner.example.com"
 START_SECONDS = 60.0

@@ -1,0 +1,145 @@
+"""Held mail: its bytes go from the spool to the vault, and come back whole when it is released."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.accepted import Accepted, Location, State
+from gateway.mail.errors import Malformed, NotFound
+from gateway.masterkey import create_master_key, load_master_key
+from gateway.relay.held_mail import VAULT_KIND, move_to_vault, pack, release_item, unpack
+from gateway.relay.segments import SegmentKeeper
+from gateway.settings import Settings
+from gateway.spool import read
+from gateway.store import held, messages, queue
+from gateway.vault import Vault
+from tests.relay.conftest import RAW, Logged, Place
+from tests.store.make import ADA, BOB, accepted
+
+
+@pytest.fixture
+def settings(place: Place) -> Settings:
+    settings = Settings(data_dir=place.data_dir)
+    create_master_key(settings.master_key)
+    return settings
+
+
+@pytest.fixture
+def vault(settings: Settings) -> Vault:
+    return Vault(settings.vault, load_master_key(settings.master_key))
+
+
+async def hold(place: Place, *to: object, **changes: object) -> tuple[Accepted, Location]:
+    one, location = await place.accept(*to, held="business_only", held_reason="business_only:unknown-sender", **changes)
+    await place.importer._import_once()
+    return one, location
+
+
+def test_an_object_holds_head_and_message() -> None:
+    one = accepted(subject="Größe")
+    assert unpack(pack(one, RAW)) == (one, RAW)
+    assert unpack(pack(one, b"")) == (one, b"")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01", b"\xff\xff\xff\xff", b"\x02\0\0\0\xc1\xc1", pack(accepted(), b"")[:20]])
+def test_what_is_no_held_message_is_told(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        unpack(data)
+
+
+async def test_held_bytes_move_to_the_vault_and_free_the_spool(place: Place, settings: Settings, vault: Vault) -> None:
+    one, location = await hold(place)
+    assert move_to_vault(settings, place.database, vault) == 1
+    [item] = held.list_items(place.database)
+    assert item.location is None
+    head, body = unpack(vault.get(item.vault_name))
+    assert (head.id, body) == (one.id, RAW)
+    await place.spool.roll()
+    keeper = SegmentKeeper(place.spool, place.database, place.importer, root=place.root)
+    await keeper.tidy()
+    assert not (place.root / location.segment).exists()
+    assert move_to_vault(settings, place.database, vault) == 0
+
+
+async def test_a_few_are_moved_at_a_time(place: Place, settings: Settings, vault: Vault) -> None:
+    for _ in range(3):
+        await hold(place)
+    assert [move_to_vault(settings, place.database, vault, limit=2) for _ in range(3)] == [2, 1, 0]
+
+
+async def test_a_record_that_cannot_be_read_holds_up_no_other(
+    place: Place, settings: Settings, vault: Vault, logged: Logged
+) -> None:
+    _, lost = await hold(place)
+    await place.spool.roll()
+    one, _ = await hold(place)
+    (place.root / lost.segment).unlink()
+    assert move_to_vault(settings, place.database, vault) == 1
+    names = {item.message_id: item.vault_name for item in held.list_items(place.database)}
+    assert names.pop(one.id) != ""
+    assert list(names.values()) == [""]
+    assert len(logged("spool.damaged")) == 1
+
+
+def release(place: Place, settings: Settings) -> int:
+    [item] = held.list_items(place.database)
+    return release_item(settings, place.database, item, by="ann", reason="expected")
+
+
+async def test_what_is_still_in_the_spool_is_released_from_there(place: Place, settings: Settings) -> None:
+    one, location = await hold(place, ADA, BOB)
+    assert release(place, settings) == 2
+    assert place.states(one) == [State.QUEUED, State.QUEUED]
+    assert queue.waiting_locations(place.database, location.segment) == [location]
+    assert held.list_items(place.database) == []
+
+
+async def test_what_is_in_the_vault_comes_back_to_the_spool_and_can_be_taken_over(
+    place: Place, settings: Settings, vault: Vault
+) -> None:
+    one, _ = await hold(place)
+    move_to_vault(settings, place.database, vault)
+    [item] = held.list_items(place.database)
+    assert await asyncio.to_thread(release, place, settings) == 1
+    assert place.states(one) == [State.QUEUED]
+    # The bytes are in a folder of a process that has ended: whoever works on the queue adopts it.
+    keeper = SegmentKeeper(place.spool, place.database, place.importer, root=place.root, adopts=True)
+    keeper.adopt_dead()
+    assert place.states(one) == [State.QUEUED]
+    now = datetime.now(UTC)
+    [claim] = queue.claim(place.database, owner="x", now=now, limit=9, lease_seconds=9, is_dead=lambda _: False)
+    head, body = read(place.root, claim.location)
+    assert (head.id, head.held, body) == (one.id, "", RAW)
+    # There is as much time to deliver it as a new message has.
+    assert head.expires_at - now > timedelta(days=4)
+    with pytest.raises(NotFound):
+        vault.get(item.vault_name)
+
+
+async def test_a_damaged_object_is_not_released(place: Place, settings: Settings, vault: Vault) -> None:
+    one, _ = await hold(place)
+    move_to_vault(settings, place.database, vault)
+    [item] = held.list_items(place.database)
+    path = next(path for path in settings.vault.rglob("*") if path.is_file())
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(Malformed):
+        await asyncio.to_thread(release, place, settings)
+    assert place.states(one) == [State.HELD]
+    assert held.list_items(place.database) == [item]
+
+
+async def test_what_was_released_meanwhile_is_not_released_again(
+    place: Place, settings: Settings, vault: Vault
+) -> None:
+    one, _ = await hold(place)
+    move_to_vault(settings, place.database, vault)
+    [item] = held.list_items(place.database)
+    assert await asyncio.to_thread(release, place, settings) == 1
+    assert vault.put(VAULT_KIND, f"0-{one.id}", pack(one, RAW)) == item.vault_name  # as if he had read it just before
+    with pytest.raises(NotFound):
+        await asyncio.to_thread(release_item, settings, place.database, item, by="ben", reason="expected, too")
+    keeper = SegmentKeeper(place.spool, place.database, place.importer, root=place.root, adopts=True)
+    keeper.adopt_dead()
+    assert len(messages.outcomes(place.database, one.id)) == 1
+    assert place.states(one) == [State.QUEUED]
