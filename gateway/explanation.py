@@ -172,18 +172,17 @@ def sentence(row: MessageRow, trace: Trace | None, deliveries: Sequence[Delivery
 
 
 def clauses(row: MessageRow, trace: Trace | None, deliveries: Sequence[DeliveryRow]) -> list[Clause]:
-    """Return what became of the recipients, those with the same outcome together, worst verdict first."""
-    verdicts = {
-        str(address): verdict for verdict in (trace.verdicts if trace else ()) for address in verdict.recipients
-    }
+    """Return what became of the recipients, those with the same outcome together."""
+    judged, findings = (trace.verdicts, trace.findings) if trace else ((), ())
+    verdicts = {str(address): verdict for verdict in judged for address in verdict.recipients}
     found: dict[Clause, list[str]] = {}
     for delivery in deliveries:
         recipient = str(delivery.recipient)
-        clause = _of_delivery(row, delivery, verdicts.pop(recipient, None), trace)
+        clause = _of_delivery(row, delivery, verdicts.pop(recipient, None), findings)
         found.setdefault(clause, []).append(recipient)
     if not deliveries or verdicts:
         for recipient, verdict in verdicts.items():
-            found.setdefault(_of_verdict(str(verdict.action), verdict, trace), []).append(recipient)
+            found.setdefault(of_verdict(str(verdict.action), verdict, findings), []).append(recipient)
     if not found:
         found[Clause(str(row.action), (), _past(row.reason))] = list(row.recipients)
     return [
@@ -196,34 +195,39 @@ def _past(reason: str) -> str:
     return f"{words_of(reason)}; the facts are past their retention" if reason else "the facts are past their retention"
 
 
-def _of_delivery(row: MessageRow, delivery: DeliveryRow, verdict: Verdict | None, trace: Trace | None) -> Clause:
+def _of_delivery(
+    row: MessageRow, delivery: DeliveryRow, verdict: Verdict | None, findings: Sequence[Finding]
+) -> Clause:
     state = str(delivery.state)
     if verdict is not None and verdict.action is not Action.DELIVER and delivery.state in (State.HELD, State.DISCARDED):
-        return _of_verdict(state, verdict, trace)
+        return of_verdict(state, verdict, findings)
     if delivery.state is State.DELIVERED:
         if verdict is not None:
-            return _of_verdict(state, verdict, trace)
+            return of_verdict(state, verdict, findings)
         return Clause(state, (), words_of(delivery.reason) if row.is_notice else _past(delivery.reason))
     if delivery.state is State.ACTIVE:
         return Clause(state, (), delivery.last_reply or "the first attempt is under way")
     return Clause(state, (), delivery.last_reply or words_of(delivery.reason) or "not tried yet")
 
 
-def _of_verdict(state: str, verdict: Verdict, trace: Trace | None) -> Clause:
-    findings = trace.findings if trace else ()
+def of_verdict(state: str, verdict: Verdict, findings: Sequence[Finding]) -> Clause:
+    """Return the clause of a verdict, without its recipients. `findings` are the trace's."""
     if verdict.action is not Action.DELIVER:
-        return Clause(state, (), verdict.detail or words_of(verdict.reason), verdict.reason)
-    if verdict.exempted:
-        why = (
-            f"{', '.join(words_of(reason) for reason in verdict.exempted)} ({', '.join(verdict.exempted)}) was exempted"
-        )
-    else:
-        why = "no filter objected"
+        why = verdict.detail or words_of(verdict.reason)
+        if verdict.action is Action.QUARANTINE and any(_refuses(one, verdict) for one in findings):
+            why += "; kept for review instead of refused, since others received the message"
+        return Clause(state, (), why, verdict.reason)
+    exempted = ", ".join(f"{words_of(reason)} ({reason})" for reason in verdict.exempted)
+    why = f"exempted: {exempted}" if exempted else ""
     if verdict.would is Action.DELIVER:
-        return Clause(state, (), why)
+        return Clause(state, (), why or "no filter objected")
     saw = next((one.detail for one in findings if one.reason == verdict.would_reason), words_of(verdict.would_reason))
-    why = why if verdict.exempted else "nothing is enforced that objected"
+    why = why or "what objected is not enforced"
     return Clause(state, (), why, "", WOULD[verdict.would], saw, verdict.would_reason)
+
+
+def _refuses(finding: Finding, verdict: Verdict) -> bool:
+    return finding.reason == verdict.reason and finding.action is Action.REJECT
 
 
 def would_of(trace: Trace) -> tuple[Action, str] | None:
@@ -259,7 +263,7 @@ def effect(finding: Finding, verdict: Verdict) -> Effect | None:
     if finding.action is Action.DELIVER:
         return Effect("changed" if finding.transforms else "noted", finding.action)
     if finding.reason == verdict.reason:
-        return Effect("decided", finding.action)
+        return Effect("decided", verdict.action)
     if finding.reason in verdict.exempted:
         return Effect("exempted", finding.action)
     if verdict.action is Action.DELIVER and verdict.would is Action.DELIVER:
@@ -277,7 +281,7 @@ def timeline(row: MessageRow, trace: Trace | None, deliveries: Sequence[Delivery
 
     `portal_url` is that of the policy which judged: it stands in the refusal.
     """
-    steps = [*_taking(row, trace, portal_url), *_attempts(deliveries)]
+    steps = [*_taking(row, trace, portal_url), *_held(row, deliveries), *_attempts(deliveries)]
     return [*sorted(steps, key=lambda step: step.at), *_ahead(deliveries)]
 
 
@@ -322,6 +326,12 @@ def _line(reply: replies.Reply) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _held(row: MessageRow, deliveries: Sequence[DeliveryRow]) -> Iterator[Step]:
+    held = [str(one.recipient) for one in deliveries if one.state is State.HELD and one.last_at is None]
+    if held:
+        yield Step(row.accepted_at, f"Held for review, for {names(held)}", state="held")
 
 
 def _attempts(deliveries: Sequence[DeliveryRow]) -> Iterator[Step]:

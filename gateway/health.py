@@ -132,11 +132,11 @@ def _database(database: Database, shots: list[Snapshot]) -> Iterator[Check]:
         yield Check(
             "queue",
             False,
-            f"{depth.waiting} wait, the oldest for {oldest / 3600:.1f} h",
+            f"{depth.waiting} waiting, the oldest for {oldest / 3600:.1f} h",
             "See `gatepost queue list`: the last reply says why.",
         )
     else:
-        yield Check("queue", True, f"{depth.waiting} wait, {depth.held} are held")
+        yield Check("queue", True, f"{depth.waiting} waiting, {depth.held} held")
 
 
 def _last_good(shots: list[Snapshot]) -> Check:
@@ -172,15 +172,16 @@ def _policy(shots: list[Snapshot], newest: PolicyVersion) -> Check:
 
 def _importing(settings: Settings, shots: list[Snapshot]) -> Iterator[Check]:
     waiting = sum(shot.gauges.get("unimported", 0) for shot in shots)
+    says = f"{waiting:.0f} {'message' if waiting == 1 else 'messages'} not in the database yet"
     if waiting > UNIMPORTED_SHARE * settings.max_unimported:
         yield Check(
             "imports",
             False,
-            f"{waiting:.0f} messages wait for the database",
+            says,
             "At max_unimported mail is answered 451; bring the database back.",
         )
     else:
-        yield Check("imports", True, f"{waiting:.0f} messages wait for the database")
+        yield Check("imports", True, says)
 
 
 def _spools(shots: list[Snapshot]) -> Iterator[Check]:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.filters import FAILED, asks_nothing
+from gateway.mail.address import Address
 from gateway.policy.compile import ActiveFilter, Policy
 from gateway.verdict import Action, Answers, Case, Finding, Question, Unknown, Verdict, decide
 
@@ -27,14 +28,14 @@ class Judgement(Struct, frozen=True):
 
 def questions(case: Case, policy: Policy) -> tuple[Question, ...]:
     """Return what must be answered before `judge`, each question once."""
-    asked: dict[Question, None] = {}
+    asked: list[Question] = []
     for active in policy.filters:
         if active.ask is not asks_nothing:
             try:
-                asked.update(dict.fromkeys(active.ask(case, active.options, policy)))
+                asked += active.ask(case, active.options, policy)
             except Exception:
                 continue  # `judge` asks again and makes a finding of it
-    return tuple(asked)
+    return tuple(dict.fromkeys(asked)) if asked else ()
 
 
 def judge(case: Case, policy: Policy, answers: Answers, *, sha256: str = "") -> Judgement:
@@ -44,27 +45,37 @@ def judge(case: Case, policy: Policy, answers: Answers, *, sha256: str = "") -> 
     """
     findings: list[Finding] = []
     for active in policy.filters:
-        findings += _findings(active, case, policy, answers)
-    recipients = [recipient.address for recipient in case.envelope.recipients]
+        try:
+            known = answers if active.ask is asks_nothing else _with_unknown(active, case, policy, answers)
+            found = tuple(active.judge(case, active.options, policy, known))
+        except Exception as error:
+            # The border of one filter: whatever it did not see, the message is not let pass for it.
+            found = (Finding(FAILED, _told(error), action=Action.DEFER, category="failed"),)
+        if found:
+            findings += _stamped(found, active)
     verdicts = decide(
         findings,
         case,
         observe=policy.document.observe,
-        waived=policy.ledger.waived(sha256, recipients, case.now) if sha256 else None,
+        waived=_waived(sha256, case, policy) if sha256 else None,
         policy_version=policy.version,
-        ledger_revision=policy.revision,
+        ledger_revision=policy.ledger.revision,
     )
     return Judgement(tuple(findings), verdicts)
 
 
-def _findings(active: ActiveFilter, case: Case, policy: Policy, answers: Answers) -> Iterable[Finding]:
-    try:
-        if active.ask is not asks_nothing:
-            answers = {**dict.fromkeys(active.ask(case, active.options, policy), NOT_KEPT), **answers}
-        found = list(active.judge(case, active.options, policy, answers))
-    except Exception as error:
-        # The border of one filter: whatever it did not see, the message is not let pass for it.
-        found = [Finding(FAILED, _told(error), action=Action.DEFER, category="failed")]
+def _with_unknown(active: ActiveFilter, case: Case, policy: Policy, answers: Answers) -> Answers:
+    """Return the answers with one for each of the filter's questions."""
+    missing = [one for one in active.ask(case, active.options, policy) if one not in answers]
+    return {**answers, **dict.fromkeys(missing, NOT_KEPT)} if missing else answers
+
+
+def _waived(sha256: str, case: Case, policy: Policy) -> dict[Address, frozenset[str]]:
+    recipients = [recipient.address for recipient in case.envelope.recipients]
+    return policy.ledger.waived(sha256, recipients, case.now)
+
+
+def _stamped(found: Iterable[Finding], active: ActiveFilter) -> list[Finding]:
     return [
         replace(one, filter=active.name, kind=active.kind, floor=_is_floor(one, active), shadow=active.is_shadow)
         for one in found

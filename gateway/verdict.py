@@ -91,7 +91,10 @@ class Case(Struct, frozen=True):
 
     def towards(self, direction: Direction) -> tuple[Address, ...]:
         """Return the recipients of one direction, in the envelope's order."""
-        return tuple([one.address for one in self.envelope.recipients if one.direction is direction])
+        recipients = self.envelope.recipients
+        if len(recipients) == 1:  # nearly always
+            return (recipients[0].address,) if recipients[0].direction is direction else ()
+        return tuple([one.address for one in recipients if one.direction is direction])
 
     def only(self, addresses: tuple[Address, ...]) -> tuple[Address, ...] | None:
         """Return `addresses` as a finding's `recipients`: None when they are all recipients of the message."""
@@ -148,6 +151,11 @@ class Finding(Struct, frozen=True):
         """The stable name of what was seen: filter and code."""
         return f"{self.filter}:{self.code}"
 
+    @property
+    def has_effect(self) -> bool:
+        """Whether the message would go another way, or otherwise, without this. A pass alone does nothing."""
+        return self.action is not Action.DELIVER or bool(self.transforms or self.score or self.route)
+
 
 class Verdict(Struct, frozen=True):
     """What happens to a group of recipients, and the finding that decided (`reason`, "" for a plain delivery).
@@ -196,6 +204,9 @@ class Trace(Struct, frozen=True):
 
 
 NONE_WAIVED: frozenset[str] = frozenset()
+# Recipients with the same outcome, whether their mail came back from the second scanner, the reasons that are waived
+# for them, and the findings that concern them.
+Group = tuple[tuple[Address, ...], bool, frozenset[str], Sequence[Finding]]
 
 
 def decide(
@@ -213,21 +224,23 @@ def decide(
     exempted. Then the worst action wins. `observe` is the whole gateway's observe mode. The verdicts' `reply` is left
     to the caller.
     """
-    meant = _recipients_meant(findings)
-    alike: dict[tuple[bool, tuple[int, ...], frozenset[str]], list[Address]] = {}
-    for recipient in case.envelope.recipients:
-        address = recipient.address
-        exempted = waived.get(address, NONE_WAIVED) if waived else NONE_WAIVED
-        key = (recipient.direction is Direction.RETURNED, meant.get(address, ()), exempted)
-        alike.setdefault(key, []).append(address)
+    has_effect = False
+    for one in findings:
+        if one.has_effect:
+            has_effect = True
+            break
     verdicts: list[Verdict] = []
-    for (returned, numbers, exempted), addresses in alike.items():
-        concerning = [one for number, one in enumerate(findings) if one.recipients is None or number in numbers]
-        if returned:
+    for addresses, is_returned, exempted, concerning in _groups(findings, case, waived):
+        if not has_effect:
+            # Nearly all mail. Whatever is observed, exempted or in shadow, there is nothing that it could change.
+            plain = Verdict(addresses, Action.DELIVER, policy_version=policy_version, ledger_revision=ledger_revision)
+            verdicts.append(plain)
+            continue
+        if is_returned:
             concerning = [one for one in concerning if _still_judges(one)]
         verdicts.append(
             _verdict(
-                tuple(addresses),
+                addresses,
                 concerning,
                 observe,
                 exempted,
@@ -244,6 +257,35 @@ def _merged(verdicts: list[Verdict]) -> tuple[Verdict, ...]:
     for verdict in verdicts:
         groups.setdefault(replace(verdict, recipients=()), []).extend(verdict.recipients)
     return tuple([replace(outcome, recipients=tuple(addresses)) for outcome, addresses in groups.items()])
+
+
+def _groups(findings: Sequence[Finding], case: Case, waived: Mapping[Address, frozenset[str]] | None) -> list[Group]:
+    """Return the recipients for which the same findings count, in the envelope's order."""
+    recipients = case.envelope.recipients
+    is_limited = False
+    for one in findings:
+        if one.recipients is not None:
+            is_limited = True
+            break
+    if len(recipients) == 1 and not is_limited and not waived:
+        only = recipients[0]
+        return [((only.address,), only.direction is Direction.RETURNED, NONE_WAIVED, findings)]
+    meant = _recipients_meant(findings)
+    alike: dict[tuple[bool, tuple[int, ...], frozenset[str]], list[Address]] = {}
+    for recipient in recipients:
+        address = recipient.address
+        exempted = waived.get(address, NONE_WAIVED) if waived else NONE_WAIVED
+        key = (recipient.direction is Direction.RETURNED, meant.get(address, ()), exempted)
+        alike.setdefault(key, []).append(address)
+    return [
+        (
+            tuple(addresses),
+            is_returned,
+            exempted,
+            [one for number, one in enumerate(findings) if one.recipients is None or number in numbers],
+        )
+        for (is_returned, numbers, exempted), addresses in alike.items()
+    ]
 
 
 def _recipients_meant(findings: Sequence[Finding]) -> dict[Address, tuple[int, ...]]:
@@ -267,7 +309,7 @@ def _counts(finding: Finding, observe: bool) -> bool:
 
 def _verdict(
     recipients: tuple[Address, ...],
-    findings: list[Finding],
+    findings: Sequence[Finding],
     observe: bool,
     waived: frozenset[str],
     *,
@@ -300,7 +342,7 @@ def _by_filter(finding: Finding) -> str:
     return finding.filter
 
 
-def _exempt(findings: list[Finding], waived: frozenset[str]) -> tuple[list[Finding], tuple[str, ...]]:
+def _exempt(findings: Sequence[Finding], waived: frozenset[str]) -> tuple[Sequence[Finding], tuple[str, ...]]:
     """Return the findings that stand, and the reasons of those that a pass or a waiver opened."""
     opened = [kind for one in findings if one.exempts for kind in one.exempts]
     if not opened and not waived:
@@ -315,7 +357,7 @@ def _exempt(findings: list[Finding], waived: frozenset[str]) -> tuple[list[Findi
     return kept, tuple(sorted(reasons))
 
 
-def _worst(findings: list[Finding]) -> Finding | None:
+def _worst(findings: Sequence[Finding]) -> Finding | None:
     """Return the finding that decides, None when none objects. Equally bad ones are told apart without their order."""
     objecting = [one for one in findings if one.action is not Action.DELIVER]
     if len(objecting) < 2:

@@ -34,15 +34,15 @@ STOP_SECONDS = 60.0
 PORTS = (20000, 32000)  # below the range from which the kernel gives clients their ports
 
 
-def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Return the first true value of `condition`; fail naming `what` after so many seconds."""
+def wait_until(condition: Callable[[], Any], seconds: float, what: str | Callable[[], object]) -> Any:
+    """Return the first true value of `condition`; fail after so many seconds, naming `what` (asked only then)."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
+            raise AssertionError(f"not within {seconds:g} s: {what() if callable(what) else what}")
         time.sleep(0.05)
 
 
@@ -138,7 +138,7 @@ class Product:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self._greets, START_SECONDS, f"a greeting from port {self.port}; log:\n{self.log_tail()}")
+        wait_until(self._greets, START_SECONDS, lambda: f"a greeting from port {self.port}; log:\n{self.log_tail()}")
         return self
 
     def _greets(self) -> bool:

@@ -31,10 +31,11 @@ def explain(database: Database, ref: str, as_json: bool) -> None:
 
 def _all_of(database: Database, row: MessageRow) -> dict[str, object]:
     trace = traces.load(database, row.id)
+    deliveries = messages.outcomes(database, row.id)
     return {
         "message": row,
-        "sentence": sentence(trace, row.action, row.reason),
-        "deliveries": messages.outcomes(database, row.id),
+        "sentence": sentence(row, trace, deliveries),
+        "deliveries": deliveries,
         "trace": msgspec.to_builtins(trace, str_keys=True) if trace else None,
     }
 
@@ -42,7 +43,7 @@ def _all_of(database: Database, row: MessageRow) -> dict[str, object]:
 def _lines(row: MessageRow, trace: Trace | None, deliveries: list[DeliveryRow]) -> list[str]:
     lines = [
         f"{reference(row.id)}  {plain(row.subject) or '(no subject)'}",
-        plain(sentence(trace, row.action, row.reason)),
+        plain(sentence(row, trace, deliveries)),
         "",
         f"  received   {row.accepted_at:%Y-%m-%d %H:%M:%S} UTC, {row.direction}, {row.size} octets",
         f"  peer       {plain(row.peer_ip)}, HELO {plain(row.helo)}, {plain(row.tls) or 'in clear'}",

@@ -5,7 +5,7 @@ entry counts only with the proof that it asks for. Bounces come in when they ans
 database cannot tell, they are deferred. What the portal hands in has been admitted there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -45,33 +45,33 @@ class Options(FilterOptions):
         return tuple([one.strip().lower() for one in exempt])
 
 
-def ask(case: Case, options: Options, policy: Policy) -> Iterator[Question]:
+def ask(case: Case, options: Options, policy: Policy) -> Iterable[Question]:
     if _needs_answer(case, options) and _concerned(case, options) and (question := _question(case)):
-        yield question
+        return (question,)
+    return ()
 
 
-def judge(case: Case, options: Options, policy: Policy, answers: Answers) -> Iterator[Finding]:
+def judge(case: Case, options: Options, policy: Policy, answers: Answers) -> Iterable[Finding]:
     concerned = _concerned(case, options)
     if not concerned:
-        return
+        return ()
     recipients = case.only(concerned)
     is_bounce = case.envelope.mail_from.is_null
     if is_bounce and options.bounces is Bounces.ANY:
-        yield Finding("bounce", "bounces are admitted from anybody", recipients=recipients)
-        return
+        return (Finding("bounce", "bounces are admitted from anybody", recipients=recipients),)
     if not is_bounce or options.bounces is Bounces.PARTNERS:
         finding = _partner(case, options, policy, recipients)
         if not is_bounce or finding.action is Action.DELIVER:
-            yield finding
-            return
-    yield _bounce(case, options, answers, recipients)
+            return (finding,)
+    return (_bounce(case, options, answers, recipients),)
 
 
 def _concerned(case: Case, options: Options) -> tuple[Address, ...]:
     """Return the recipients that this is about: ours, from outside, but for the open mailboxes."""
     if case.session.listener is ListenerKind.PORTAL:
         return ()
-    return tuple([one for one in case.towards(Direction.INBOUND) if one.local.lower() not in options.exempt])
+    inbound, exempt = case.towards(Direction.INBOUND), options.exempt
+    return tuple([one for one in inbound if one.local.lower() not in exempt])
 
 
 def _partner(case: Case, options: Options, policy: Policy, recipients: tuple[Address, ...] | None) -> Finding:

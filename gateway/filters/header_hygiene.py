@@ -133,6 +133,10 @@ class Edits(FilterOptions):
     add: tuple[Line, ...] = Field((), title="Add fields")
 
     @cached_property
+    def is_empty(self) -> bool:
+        return not (self.remove or self.replace or self.add)
+
+    @cached_property
     def removed(self) -> "Names":
         return Names(self.remove)
 
@@ -208,14 +212,15 @@ def is_kept(key: str) -> bool:
     return key in KEPT or key.startswith("content-")
 
 
-def judge(case: Case, options: Options, policy: Policy, answers: Answers) -> Iterator[Finding]:
-    outbound, inbound = case.towards(Direction.OUTBOUND), case.towards(Direction.INBOUND)
-    if outbound:
+def judge(case: Case, options: Options, policy: Policy, answers: Answers) -> Iterable[Finding]:
+    found: list[Finding] = []
+    if outbound := case.towards(Direction.OUTBOUND):
         recipients = case.only(outbound)
-        yield from _hygiene(case, options, policy, recipients)
-        yield from _edits(case, options.outbound, recipients)
-    if inbound:
-        yield from _edits(case, options.inbound, case.only(inbound))
+        found += _hygiene(case, options, policy, recipients)
+        found += _edits(case, options.outbound, recipients)
+    if not options.inbound.is_empty and (inbound := case.towards(Direction.INBOUND)):
+        found += _edits(case, options.inbound, case.only(inbound))
+    return found
 
 
 def _hygiene(case: Case, options: Options, policy: Policy, recipients: tuple[Address, ...] | None) -> Iterator[Finding]:

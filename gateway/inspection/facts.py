@@ -8,7 +8,7 @@ from gateway.mail.address import Address
 HIDING = frozenset({"ambiguous_author", "header_too_long", "too_many_fields"})
 
 
-class FieldFact(Struct, frozen=True, array_like=True):
+class FieldFact(Struct, frozen=True, array_like=True, gc=False):
     """One header field, or, without a name, lines of the header that are none. The span covers name to CRLF.
 
     `value` is unfolded, decoded with replacement and cut at `scan.MAX_VALUE` characters; encoded words stay encoded.

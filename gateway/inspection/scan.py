@@ -9,10 +9,10 @@ import re
 from gateway.inspection.facts import Facts, FieldFact
 from gateway.inspection.words import decode_words
 from gateway.mail import fields
-from gateway.mail.address import Address, parse_author_list
+from gateway.mail.address import Address, AuthorList, parse_author_list
 from gateway.mail.dsn import read_dsn
 from gateway.mail.envelope import Envelope
-from gateway.mail.fields import FieldSpan, scan_header, unfold
+from gateway.mail.fields import BLANKS, FieldSpan, plain_fields, scan_header, text_of_value
 
 MAX_HEADER = 8 << 20  # octets; the policy's limit can be no higher, and the listener refuses above it
 MAX_FIELDS = 2000  # fields kept as facts
@@ -34,7 +34,8 @@ DEFECTS = (
 SINGLE = frozenset(
     {"date", "from", "sender", "reply-to", "to", "cc", "bcc", "message-id", "in-reply-to", "references", "subject"}
 )
-NOTED = SINGLE | {"received", "x-gatepost-hop"}
+NOTED = SINGLE | {"x-gatepost-hop", "content-type"}
+REPLIES = frozenset({"in-reply-to", "references"})
 # With these there are lines in the header that belong to no field.
 STRAY = frozenset({"not_a_field", "mbox_line", "leading_continuation"})
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,990}>")
@@ -42,49 +43,91 @@ _RETURNED_ID = re.compile(rb"message-id:[ \t]*(?:\r\n[ \t]+)?(<[^<>\s]{1,990}>)"
 
 
 class _Header:
-    """What is gathered while the fields go by."""
+    """What is gathered while the fields go by. Values are whole here, in the facts they are cut."""
 
-    __slots__ = ("authors", "from_count", "hops", "is_ambiguous", "markers", "reply_ids", "values")
+    __slots__ = ("facts", "firsts", "hops", "later", "replies")
 
     def __init__(self) -> None:
-        self.authors: list[Address] = []
-        self.from_count = 0
+        self.facts: list[FieldFact] = []
+        self.firsts: dict[str, str] = {}  # of the fields in `NOTED`, by key
         self.hops = 0
-        self.is_ambiguous = False
-        self.markers: list[str] = []
-        self.reply_ids: list[str] = []
-        self.values: dict[str, str] = {}  # of single fields, the first
+        self.later: list[tuple[str, str]] = []  # key and value of all but the first of a name
+        self.replies: list[str] = []  # values that name the messages that this one answers
 
-    def take(self, key: str, value: str) -> bool:
-        """Note one field of those in `NOTED`; return True if it repeats one that may stand once."""
-        if key == "received":
-            self.hops += 1
-            return False
-        if key == "x-gatepost-hop":
-            if len(self.markers) < MAX_MARKERS:
-                self.markers.append(value[:MAX_VALUE])
-            return False
-        if key == "from":
-            self._take_from(value)
-        elif key in ("in-reply-to", "references"):
-            self.reply_ids += message_ids(value)
-        if key in self.values:
-            return True
-        self.values[key] = value
-        return False
+    def take(self, fields: list[tuple[str, str, str]]) -> None:
+        """Note fields as `plain_fields` returns them: without a gap, from the first octet on."""
+        facts, firsts, at = self.facts, self.firsts, 0
+        for whole, name, raw_value in fields:
+            value = raw_value.strip(BLANKS)
+            if "\n" in value or not value.isascii():
+                value = text_of_value(value)
+            key = name.lower()
+            if key in NOTED:
+                if key in firsts:
+                    self.later.append((key, value))
+                else:
+                    firsts[key] = value
+                if key in REPLIES:
+                    self.replies.append(value)
+            elif key == "received":
+                self.hops += 1
+            end = at + len(whole)
+            facts.append(FieldFact(name, value, at, end))
+            at = end
 
-    def _take_from(self, value: str) -> None:
-        self.from_count += 1
-        found = parse_author_list(value)
-        self.is_ambiguous = self.is_ambiguous or found.ambiguous
-        self.authors += [address for address in found.addresses if address not in self.authors]
-        if len(self.authors) > MAX_AUTHORS:
-            self.is_ambiguous = True
-            del self.authors[MAX_AUTHORS:]
+    def all(self, key: str) -> list[str]:
+        """Return the values of all fields named `key`, one of `NOTED`."""
+        if key not in self.firsts:
+            return []
+        return [self.firsts[key], *[value for name, value in self.later if name == key]]
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether a field stands twice that may stand once (RFC 5322 section 3.6)."""
+        return any(key in SINGLE for key, _ in self.later)
 
 
 def scan(raw: bytes, *, envelope: Envelope | None = None) -> Facts:
     """Return the facts of a whole message with CRLF line ends. The envelope says whether it may be a bounce."""
+    fields, body_start = plain_fields(raw)
+    defects: list[str] = []
+    if not fields or len(fields) > MAX_FIELDS:
+        fields, body_start, defects = _odd_fields(raw)
+    header = _Header()
+    header.take(fields)
+    firsts = header.firsts
+    from_values = header.all("from")
+    authors = parse_author_list(from_values[0]) if len(from_values) == 1 else _authors(from_values)
+    if authors.ambiguous:
+        defects.append("ambiguous_author")
+    if not authors.addresses:
+        defects.append("no_author")
+    if header.later and header.is_repeated:
+        defects.append("repeated_field")
+    is_ascii = raw.isascii()
+    message_id = firsts.get("message-id", "")
+    return Facts(
+        # In a header no longer than one value may be there is nothing to cut.
+        fields=tuple(header.facts if body_start <= MAX_VALUE else _cut(header.facts)),
+        body_start=body_start,
+        size=len(raw),
+        authors=authors.addresses,
+        from_count=len(from_values),
+        subject=decode_words(firsts.get("subject", "")[: 4 * MAX_SUBJECT])[:MAX_SUBJECT],
+        message_id=first_id(message_id) if message_id else "",
+        hops=header.hops,
+        eight_bit_header=not is_ascii and not raw[:body_start].isascii(),
+        eight_bit_body=not is_ascii and not raw[body_start:].isascii(),
+        long_lines=_has_long_lines(raw),
+        defects=tuple(defects),
+        markers=tuple([value[:MAX_VALUE] for value in header.all("x-gatepost-hop")[:MAX_MARKERS]]),
+        reply_ids=_reply_ids(header.replies) if header.replies else (),
+        dsn_message_ids=_returned_ids(raw, body_start, header, envelope),
+    )
+
+
+def _odd_fields(raw: bytes) -> tuple[list[tuple[str, str, str]], int, list[str]]:
+    """Return what `plain_fields` returns of any other header, and its defects."""
     spans, body_start, found = scan_header(raw, MAX_HEADER)
     defects = list(found)
     if not STRAY.isdisjoint(found):
@@ -92,51 +135,42 @@ def scan(raw: bytes, *, envelope: Envelope | None = None) -> Facts:
     if len(spans) > MAX_FIELDS:
         spans = spans[:MAX_FIELDS]
         defects.append("too_many_fields")
-    header = _Header()
-    facts, is_repeated = _fields(raw, spans, header)
-    if header.is_ambiguous:
-        defects.append("ambiguous_author")
-    if not header.authors:
-        defects.append("no_author")
-    if is_repeated:
-        defects.append("repeated_field")
-    is_ascii = raw.isascii()
-    values = header.values
-    message_id = values.get("message-id", "")
-    return Facts(
-        fields=facts,
-        body_start=body_start,
-        size=len(raw),
-        authors=tuple(header.authors),
-        from_count=header.from_count,
-        subject=decode_words(values.get("subject", "")[: 4 * MAX_SUBJECT])[:MAX_SUBJECT],
-        message_id=first_id(message_id) if message_id else "",
-        hops=header.hops,
-        eight_bit_header=not is_ascii and not raw[:body_start].isascii(),
-        eight_bit_body=not is_ascii and not raw[body_start:].isascii(),
-        long_lines=_has_long_lines(raw),
-        defects=tuple(defects),
-        markers=tuple(header.markers),
-        reply_ids=tuple(dict.fromkeys(header.reply_ids[-MAX_IDS:])),
-        dsn_message_ids=_returned_ids(raw, body_start, facts, envelope),
-    )
+    fields = [
+        (raw[span.start : span.end].decode("latin-1"), span.name, raw[span.value_start : span.end].decode("latin-1"))
+        for span in spans
+    ]
+    return fields, body_start, defects
 
 
-def _fields(raw: bytes, spans: tuple[FieldSpan, ...], header: _Header) -> tuple[tuple[FieldFact, ...], bool]:
-    facts: list[FieldFact] = []
-    is_repeated = False
+def _cut(facts: list[FieldFact]) -> list[FieldFact]:
+    """Return the fields with their values cut, one by one and in all."""
+    cut: list[FieldFact] = []
     left = MAX_TEXT
-    for span in spans:
-        name = span.name
-        value = unfold(raw[span.value_start : span.end])
-        key = name.lower()
-        if key in NOTED and header.take(key, value):
-            is_repeated = True
-        if len(value) > MAX_VALUE or left < MAX_VALUE:
-            value = value[: min(MAX_VALUE, left)]
-        left -= len(value)
-        facts.append(FieldFact(name, value, span.start, span.end))
-    return tuple(facts), is_repeated
+    for field in facts:
+        size = min(len(field.value), MAX_VALUE, left)
+        left -= size
+        is_whole = size == len(field.value)
+        cut.append(field if is_whole else FieldFact(field.name, field.value[:size], field.start, field.end))
+    return cut
+
+
+def _authors(from_values: list[str]) -> AuthorList:
+    """Return the mailboxes of several From fields, each once."""
+    authors: list[Address] = []
+    is_ambiguous = False
+    for value in from_values:
+        found = parse_author_list(value)
+        is_ambiguous = is_ambiguous or found.ambiguous
+        authors += [address for address in found.addresses if address not in authors]
+        if len(authors) > MAX_AUTHORS:
+            is_ambiguous = True
+            del authors[MAX_AUTHORS:]
+    return AuthorList(tuple(authors), is_ambiguous)
+
+
+def _reply_ids(values: list[str]) -> tuple[str, ...]:
+    found = [one for value in values for one in message_ids(value)]
+    return tuple(dict.fromkeys(found[-MAX_IDS:]))
 
 
 def _with_strays(raw: bytes, spans: tuple[FieldSpan, ...], body_start: int) -> tuple[FieldSpan, ...]:
@@ -166,8 +200,8 @@ def first_id(value: str) -> str:
 
 def _has_long_lines(raw: bytes) -> bool:
     """Tell whether any line is over 998 octets: from line end to the last line end within reach, never line by line."""
-    at, size = 0, len(raw)
-    while size - at > MAX_LINE - 2:
+    at, last = 0, len(raw) - MAX_LINE + 2
+    while at < last:
         end = raw.rfind(b"\n", at, at + MAX_LINE)
         if end < 0:
             return True
@@ -175,16 +209,13 @@ def _has_long_lines(raw: bytes) -> bool:
     return False
 
 
-def _returned_ids(
-    raw: bytes, body_start: int, facts: tuple[FieldFact, ...], envelope: Envelope | None
-) -> tuple[str, ...]:
+def _returned_ids(raw: bytes, body_start: int, header: _Header, envelope: Envelope | None) -> tuple[str, ...]:
     """Return the Message-IDs of the returned header in a notification.
 
     Looked for in reports (RFC 3462), and in whatever came with the null reverse-path: old servers return the header as
     plain text.
     """
-    declared = next((field.value for field in facts if field.name.lower() == "content-type"), "")
-    is_report = declared[:20].lower().startswith("multipart/report")
+    is_report = header.firsts.get("content-type", "")[:20].lower().startswith("multipart/report")
     is_bounce = envelope is not None and envelope.mail_from.is_null
     if not is_report and not is_bounce:
         return ()

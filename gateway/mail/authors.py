@@ -23,7 +23,7 @@ _LITERAL = r"\[[^\s\[\]\\<>@]++\]"
 _SPEC = rf"((?:{_QUOTED}|{_RUN}++))@((?:{_RUN}++|{_LITERAL}))"
 
 # A display name without anything odd before one plain address: nearly every From field there is.
-_PLAIN = re.compile(
+PLAIN = re.compile(
     r'(?:((?:\s*+"[^"\\]*+"\s*+|[^"(),:;<>@\[\]\\]*+)<))?+\s*+'
     r"([A-Za-z0-9!#$%&'*+/^_`{|}~-]++(?:\.[A-Za-z0-9!#$%&'*+/^_`{|}~-]++)*+)"
     r"@([A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+)\s*+(?(1)>)\s*+"
@@ -97,8 +97,6 @@ class _Reading:
 
 def read_authors(value: str) -> tuple[list[Mailbox], bool]:
     """Return the mailboxes of an unfolded value in all readings, at most 100, and whether readings differ."""
-    if (plain := _PLAIN.fullmatch(value, 0, MAX_VALUE)) is not None and len(value) <= MAX_VALUE:
-        return [(plain[2], plain[3].lower())], False
     if len(value) > MAX_VALUE:
         ends = [*_every_address(value[: MAX_VALUE // 2]), *_every_address(value[-MAX_VALUE // 2 :])]
         return _both_ends(_distinct(ends)), True

@@ -12,9 +12,12 @@ from msgspec import Struct
 from gateway.mail.errors import Malformed
 
 MAX_FIELDS = 10_000  # later fields of one header are not listed
+MAX_PLAIN = 64 * 1024  # octets of a header that `plain_fields` reads at once; ordinary ones have a tenth of it
 MAX_LINE = 998  # octets without CRLF, RFC 5322 section 2.1.1
 FOLD_AT = 78  # characters without CRLF, RFC 5322 section 2.1.1
 MAX_BLANKS = 60  # longest run of blanks that `fold` writes: a line must not consist of blanks (RFC 5322 section 3.2.2)
+
+BLANKS = " \t\r\n"  # around a value, with its line ends
 
 DEFECTS = (
     "no_body",  # no empty line after the header
@@ -29,6 +32,8 @@ DEFECTS = (
 
 # Well-formed fields, one after the other. A continuation line needs something other than blanks.
 _FIELD = re.compile(rb"([!-9;-~]++):([^\r]*+(?:\r\n[ \t]++[^\r]++)*+)\r\n")
+# The same as text. What is no field ends the search: else it would try each letter as the start of a name.
+_PLAIN_FIELD = re.compile(r"(([!-9;-~]++):([^\r]*+(?:\r\n[ \t]++[^\r]++)*+)\r\n)|[\x00-\xff]++")
 _FIELD_END = re.compile(rb"\r\n(?![ \t])|\Z")
 _NAME = re.compile(rb"[!-9;-~]++")
 _BLANK_LINE = re.compile(rb"\r\n[ \t]++(?=\r\n|\Z)")
@@ -68,6 +73,34 @@ def scan_header(raw: bytes, max_bytes: int) -> tuple[tuple[FieldSpan, ...], int,
     if at != limit:
         spans = _scan_odd(raw, limit, defects)
     return tuple(spans), body_start, tuple(defects)
+
+
+def plain_fields(raw: bytes) -> tuple[list[tuple[str, str, str]], int]:
+    """Read the header of an ordinary message at once: without any defect and of at most 64 KiB.
+
+    Returns the fields, each as the whole field, its name and what follows the colon, and the offset of the body. All is
+    Latin-1 text, so that lengths are octets. The fields follow each other without a gap from the first octet on. No
+    fields: it is no such header, `scan_header` tells more.
+    """
+    header_end = raw.find(b"\r\n\r\n", 0, MAX_PLAIN) + 2
+    fields = _PLAIN_FIELD.findall(raw[:header_end].decode("latin-1")) if header_end > 2 else []
+    if fields and not fields[-1][0]:
+        return [], 0
+    return fields, header_end + 2
+
+
+def text_of_value(value: str) -> str:
+    """Do what `unfold` does with a value that was read as Latin-1."""
+    text = value.strip(BLANKS)
+    if "\n" in text:
+        # RFC 5322 section 2.2.3: unfolding removes the CRLF and keeps the blank after it.
+        text = text.replace("\r\n", "")
+    if text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return text
 
 
 def _header_end(raw: bytes) -> tuple[int, int]:
@@ -128,14 +161,7 @@ def unfold(raw_value: bytes) -> str:
     `raw_value` is what follows the colon, with line ends. UTF-8, else Latin-1: for matching and display, not to be
     written back. Encoded words stay as they are.
     """
-    value = raw_value.strip(b" \t\r\n")
-    if b"\n" in value:
-        # RFC 5322 section 2.2.3: unfolding removes the CRLF and keeps the blank after it.
-        value = value.replace(b"\r\n", b"")
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+    return text_of_value(raw_value.decode("latin-1"))
 
 
 def fold(name: str, value: str) -> bytes:

@@ -5,6 +5,7 @@ Reading is for the first hops of a message only and never raises on odd input: w
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import ip_address
 
 from msgspec import Struct
@@ -78,6 +79,7 @@ def received_field(
     return f"Received: {origin}by {by} with {protocol} id {id}{for_};\r\n\t{date}\r\n".encode()
 
 
+@lru_cache(maxsize=1024)
 def _origin(helo: str, peer_name: str, peer_ip: str, tls: Tls | None) -> str:
     comment = f"{_name(peer_name)} {_literal(peer_ip)}".lstrip()
     secured = f"\r\n\t(using {tls.version} with cipher {tls.cipher})" if tls else ""

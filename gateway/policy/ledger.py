@@ -122,32 +122,32 @@ Entry = TypeVar("Entry", bound=Struct)
 
 
 class Index(Generic[Entry]):
-    """Entries by a key of theirs."""
+    """Entries by a key of theirs. `rows` is for looking up without a call, only `Index` changes it."""
 
-    __slots__ = ("_key", "_rows")
+    __slots__ = ("_key", "rows")
 
     def __init__(self, key: Callable[[Entry], str], rows: dict[str, tuple[Entry, ...]] | None = None) -> None:
         self._key = key
-        self._rows = {} if rows is None else rows
+        self.rows = {} if rows is None else rows
 
     def get(self, key: str) -> tuple[Entry, ...]:
         """Return the entries with this key, in the order in which they came."""
-        return self._rows.get(key, ())
+        return self.rows.get(key, ())
 
     def add(self, entry: Entry) -> None:
         key = self._key(entry)
-        self._rows[key] = (*self._rows.get(key, ()), entry)
+        self.rows[key] = (*self.rows.get(key, ()), entry)
 
     def remove(self, entry: Entry) -> None:
         key = self._key(entry)
-        left = tuple([one for one in self._rows.get(key, ()) if one is not entry])
+        left = tuple([one for one in self.rows.get(key, ()) if one is not entry])
         if left:
-            self._rows[key] = left
+            self.rows[key] = left
         else:
-            self._rows.pop(key, None)
+            self.rows.pop(key, None)
 
     def copy(self) -> "Index[Entry]":
-        return Index(self._key, self._rows.copy())
+        return Index(self._key, self.rows.copy())
 
 
 class RelayIndex:
@@ -257,7 +257,7 @@ class Ledger:
         found = self._named(author, AUTHOR) if author is not None else []
         if mail_from.domain:
             found += self._named(mail_from, ENVELOPE)
-        return tuple([entry for entry in found if is_current(entry.expires_at, now)])
+        return tuple([entry for entry in found if is_current(entry.expires_at, now)]) if found else ()
 
     def sends_as_us(self, domain: str, now: datetime) -> tuple[SendsAsUs, ...]:
         """Return who may send as `domain` from outside; an entry for a domain holds for the domains below it."""
@@ -275,13 +275,14 @@ class Ledger:
         }
 
     def _named(self, address: Address, identities: frozenset[Identity]) -> list[WhitelistEntry]:
-        domain = address.ascii_domain
-        look_up = self._whitelist.get
-        rows = (*look_up(f"{address.local.lower()}@{domain}"), *look_up(domain))
-        found = [entry for entry in rows if entry.identity in identities]
+        domain, listed = address.ascii_domain, self._whitelist.rows
+        found: list[WhitelistEntry] = []
+        for name in (f"{address.local.lower()}@{domain}", domain):
+            if name in listed:
+                found += [entry for entry in listed[name] if entry.identity in identities]
         for parent in parent_domains(domain):
-            if rows := look_up(parent):
-                found += [entry for entry in rows if entry.subdomains and entry.identity in identities]
+            if parent in listed:
+                found += [entry for entry in listed[parent] if entry.subdomains and entry.identity in identities]
         return found
 
     def _follow(self, entry: RecipientEntry, address: Address, document: Document) -> Address:

@@ -19,6 +19,17 @@ def refusal(reply: HostReply) -> HostReply:
 class Attempt:
     """A reply for each recipient as they come in. `open` are the positions that have none yet."""
 
+    __slots__ = (
+        "_elsewhere",
+        "_replies",
+        "_was_gone",
+        "_was_heard",
+        "has_sender",
+        "is_host_leaving",
+        "is_sent",
+        "open",
+    )
+
     def __init__(self, parcel: Parcel) -> None:
         self.open = dict.fromkeys(range(len(parcel.recipients)))
         self.has_sender = False  # MAIL has been accepted
@@ -40,6 +51,10 @@ class Attempt:
         for position in self.open:
             self._replies[position] = reply
         self.open.clear()
+
+    def take_go_ahead(self) -> None:
+        """Take it that MAIL, each RCPT and DATA have been accepted."""
+        self._was_heard = self.has_sender = True
 
     def take_mail(self, reply: HostReply) -> None:
         """Take the answer to MAIL: a refusal is everybody's, and one for now may be this host's alone."""
@@ -95,7 +110,7 @@ class Attempt:
     def outcome(self, *, is_kept: bool, passes_dsn: bool, tls: str) -> Outcome:
         """Return what came of it. `is_kept`: the connection had carried a transaction before."""
         return Outcome(
-            tuple(reply for reply in self._replies if reply is not None),
+            tuple([reply for reply in self._replies if reply is not None]),
             elsewhere=tuple(self._elsewhere),
             is_stale=is_kept and self._was_gone,
             passes_dsn=passes_dsn,

@@ -13,14 +13,14 @@ from msgspec import Struct
 
 from gateway.relay.adaptation import adapt
 from gateway.relay.attempt import Attempt
-from gateway.relay.dots import stuffed
+from gateway.relay.dots import stuffed, stuffed_whole
 from gateway.relay.parcel import Outcome, Parcel, mail_command, rcpt_command
 from gateway.relay.reply_stream import HostReply, Lost, ReplyStream, local_reply
 
 SMALL = 64 * 1024  # octets of a message that is written at once
 
 
-class Endpoint(Struct, frozen=True):
+class Endpoint(Struct, frozen=True, cache_hash=True):
     """One address of a next hop and how to speak to it.
 
     `host` is its name, "" where only the address is known. `tls` is never, opportunistic or required. `is_mx`: somebody
@@ -220,8 +220,8 @@ class Connection:
         attempt = Attempt(parcel)
         parcel = await adapt(parcel, self.extensions, attempt)
         try:
-            if attempt.open and await self._envelope(parcel, attempt):
-                await self._content(parcel, attempt)
+            if attempt.open:
+                await self._transact(parcel, attempt)
         except Lost as lost:
             attempt.lose(lost)
         except BaseException:
@@ -231,20 +231,35 @@ class Connection:
             self._stream.close()
         return attempt.outcome(is_kept=is_kept, passes_dsn="DSN" in self.extensions, tls=self.tls)
 
-    async def _envelope(self, parcel: Parcel, attempt: Attempt) -> bool:
-        """Send MAIL, RCPT and DATA; return whether the host waits for the message."""
-        eight_bits = "8BITMIME" in self.extensions and (parcel.body != "7BIT" or parcel.has_eight_bits)
+    async def _transact(self, parcel: Parcel, attempt: Attempt) -> None:
+        """Send MAIL, RCPT and DATA, then the message and its final dot if the host waits for it."""
+        # A small message is put together once: to see its octets, and to be sent.
+        small = stuffed_whole(parcel.pieces) if parcel.size <= SMALL else None
+        eight_bits = "8BITMIME" in self.extensions and (
+            parcel.body != "7BIT" or (not small.isascii() if small is not None else parcel.has_eight_bits)
+        )
         mail = mail_command(parcel, self.extensions, eight_bits=eight_bits)
         todo = list(attempt.open)
         recipients = [rcpt_command(parcel.recipients[position], self.extensions) for position in todo]
         if self._pipelines:
-            return await self._envelope_at_once(mail, recipients, todo, attempt)
-        return await self._envelope_by_steps(mail, recipients, todo, attempt)
+            # RFC 2920 section 3.1: MAIL, RCPT and DATA in one group; a reply for each comes, whatever the others say.
+            count = len(recipients) + 2
+            self._stream.send(b"".join((mail, *recipients, b"DATA\r\n")), count)
+            if await self._stream.is_go_ahead(count, self._timeouts.mail):
+                attempt.take_go_ahead()
+            elif not await self._envelope_at_once(todo, attempt):
+                return
+        elif not await self._envelope_by_steps(mail, recipients, todo, attempt):
+            return
+        if small is None:
+            await self._write_pieces(parcel)
+        self._stream.send(small or b".\r\n", 1)
+        attempt.is_sent = True
+        attempt.take_final(await self._stream.reply(self._timeouts.final))
 
-    async def _envelope_at_once(self, mail: bytes, recipients: list[bytes], todo: list[int], attempt: Attempt) -> bool:
-        # RFC 2920 section 3.1: MAIL, RCPT and DATA in one group; a reply for each comes, whatever the others say.
+    async def _envelope_at_once(self, todo: list[int], attempt: Attempt) -> bool:
+        """Read the replies to an envelope sent in one group; return whether the host waits for the message."""
         stream = self._stream
-        stream.send(b"".join((mail, *recipients, b"DATA\r\n")), len(recipients) + 2)
         attempt.take_mail(await stream.reply(self._timeouts.mail))
         for position in todo:
             attempt.take_rcpt(position, await stream.reply(self._timeouts.rcpt))
@@ -263,6 +278,7 @@ class Connection:
         return False
 
     async def _envelope_by_steps(self, mail: bytes, recipients: list[bytes], todo: list[int], attempt: Attempt) -> bool:
+        """Send the envelope one command at a time; return whether the host waits for the message."""
         stream = self._stream
         stream.send(mail, 1)
         attempt.take_mail(await stream.reply(self._timeouts.mail))
@@ -284,18 +300,10 @@ class Connection:
         if not _is_done(await self._stream.reply(self._timeouts.mail)):
             self._stream.abort()
 
-    async def _content(self, parcel: Parcel, attempt: Attempt) -> None:
-        """Send the message and its final dot; take the host's word for all recipients that are still open."""
-        stream = self._stream
-        if parcel.size <= SMALL:
-            stream.send(b"".join((*stuffed(parcel.pieces), b".\r\n")), 1)
-        else:
-            for chunk in stuffed(parcel.pieces):
-                stream.write(chunk)
-                await stream.room(self._timeouts.block)
-            stream.send(b".\r\n", 1)
-        attempt.is_sent = True
-        attempt.take_final(await stream.reply(self._timeouts.final))
+    async def _write_pieces(self, parcel: Parcel) -> None:
+        for chunk in stuffed(parcel.pieces):
+            self._stream.write(chunk)
+            await self._stream.room(self._timeouts.block)
 
     # -- the end
 

@@ -5,7 +5,6 @@ what becomes of them (the database, notices) is not known here.
 """
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -147,8 +146,11 @@ class Delivery:
     async def _finish(self, tour: "_Tour", limit: asyncio.Semaphore | None = None) -> None:
         """Carry one tour to its end; whoever an error leaves open is tried again."""
         try:
-            async with limit or contextlib.nullcontext():
+            if limit is None:
                 await tour.go()
+            else:
+                async with limit:
+                    await tour.go()
         except Exception as error:  # border: one delivery
             _log_error(tour.accepted, error)
             tour.settle_rest(OUR_ERROR)
@@ -160,6 +162,8 @@ def _log_error(accepted: Accepted, error: Exception) -> None:
 
 class _Tour:
     """One group of recipients on its way past the hosts of one route. `_open` are those who are not settled yet."""
+
+    __slots__ = ("_delivery", "_open", "_pieces", "_route", "_warn_hours", "accepted")
 
     def __init__(
         self, delivery: Delivery, accepted: Accepted, pieces: Pieces, route: Route, due: Sequence[Due], policy: Policy
@@ -176,7 +180,9 @@ class _Tour:
         if not self._open:
             return
         delivery = self._delivery
-        endpoints = await delivery.hops.endpoints(self._route, self._open[0].recipient.address)
+        endpoints = delivery.hops.fixed(self._route) or await delivery.hops.endpoints(
+            self._route, self._open[0].recipient.address
+        )
         if isinstance(endpoints, HostReply):
             self.settle_rest(endpoints)
             return
@@ -195,7 +201,7 @@ class _Tour:
     async def _try(self, endpoint: Endpoint) -> tuple[Failure | None, bool]:
         """Send to one host. Return why somebody is left for the next one, and whether this one was reached at all."""
         outages = self._delivery.outages
-        blocked = outages.blocks(endpoint, time.monotonic())
+        blocked = outages.blocks(endpoint, time.monotonic()) if outages else None
         if blocked is not None:
             return Failure(blocked, str(endpoint)), False
         try:
@@ -242,17 +248,14 @@ class _Tour:
 
     def _take(self, endpoint: Endpoint, part: Sequence[int], outcome: Outcome) -> list[int]:
         """Settle what the host decided; return those whom it had only no room for in this transaction."""
-        was_taken = any(reply.code < 300 for reply in outcome.replies)
+        decided = list(zip(part, outcome.replies, strict=True))
+        if outcome.elsewhere:
+            decided = [one for position, one in enumerate(decided) if position not in outcome.elsewhere]
         again = []
-        decided = []
-        for position, (key, reply) in enumerate(zip(part, outcome.replies, strict=True)):
-            if position in outcome.elsewhere:
-                continue
-            # RFC 5321 section 4.5.3.1.10: too many recipients; the rest at once, as long as that leads somewhere.
-            if was_taken and reply.code == 452 and reply.enhanced in ("", "4.5.3"):
-                again.append(key)
-            else:
-                decided.append((key, reply))
+        # RFC 5321 section 4.5.3.1.10: too many recipients; the rest at once, as long as that leads somewhere.
+        if len(part) > 1 and any(reply.code < 300 for reply in outcome.replies):
+            again = [key for key, reply in decided if reply.code == 452 and reply.enhanced in ("", "4.5.3")]
+            decided = [one for one in decided if one[0] not in again]
         self._settle(decided, str(endpoint), tls=outcome.tls, passes_dsn=outcome.passes_dsn)
         return again
 
@@ -324,6 +327,8 @@ class _Routes:
 
     def groups(self, accepted: Accepted, due: Sequence[Due], policy: Policy) -> list[tuple[Route, list[Due]]]:
         """Put together who goes to the same hosts: by route, and by domain where that leads to the domain's MX."""
+        if len(due) == 1:  # most mail
+            return [(self.of(due[0].recipient, accepted.route, policy).route, [due[0]])]
         groups: dict[tuple[str, str], tuple[Route, list[Due]]] = {}
         for one in due:
             route, name = self.of(one.recipient, accepted.route, policy)

@@ -19,6 +19,15 @@ def stuffed(pieces: Pieces) -> Iterator[bytes]:
         yield b"\r\n"
 
 
+def stuffed_whole(pieces: Pieces) -> bytes:
+    """Return a small message as it goes over the wire, with its final dot."""
+    wire = b"".join((*pieces, b".\r\n"))
+    # Nearly always the only line with a dot in front is the one just added: nothing has to be copied again.
+    if wire.find(b"\r\n.") == len(wire) - 5 >= 0 and wire[:1] != b".":
+        return wire
+    return b"".join((*stuffed(pieces), b".\r\n"))
+
+
 def _stuff(chunk: bytes, tail: bytes) -> bytes:
     begins_line = chunk[:1] == b"." and tail == b"\r\n"
     ends_line_end = chunk[:2] == b"\n." and tail[-1:] == b"\r"

@@ -44,11 +44,16 @@ class Hops:
         self._fixed: dict[int, tuple[Route, Endpoints]] = {}
         self._system: dict[str, tuple[float, DnsAnswer]] = {}  # by the names of the policy's hops, which are few
 
+    def fixed(self, route: Route) -> Endpoints | None:
+        """Return the endpoints of a route that leads to literal addresses only, once they have been asked for."""
+        known = self._fixed.get(id(route))
+        return known[1] if known is not None and known[0] is route else None
+
     async def endpoints(self, route: Route, recipient: Address) -> Endpoints | HostReply:
         """Return where mail for `recipient` may be delivered, or why nowhere. Never an empty tuple."""
-        fixed = self._fixed.get(id(route))
-        if fixed is not None and fixed[0] is route:
-            return fixed[1]
+        fixed = self.fixed(route)
+        if fixed is not None:
+            return fixed
         found: list[Endpoint] = []
         problem: HostReply | None = None
         for hop in route.hops or (NextHop.model_construct(host=recipient.ascii_domain, port=SMTP_PORT, mx=True),):

@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from gateway import log, metrics
 from gateway.accepted import Accepted, Location, Settled
@@ -174,18 +175,19 @@ class Importer:
             async with asyncio.timeout(WAIT_SECONDS):
                 await self._full.wait()
 
-    def _ready(self) -> list[_Waiting]:
+    def _ready(self) -> Iterator[_Waiting]:
+        """Give what need not wait for its first attempt any more, oldest first."""
         limit = time.monotonic() - WAIT_SECONDS
-        return [item for item in self._waiting.values() if item.open <= 0 or item.since < limit][:BATCH]
+        return (item for item in self._waiting.values() if item.open <= 0 or item.since < limit)
 
     def _has_work(self) -> bool:
         if self._results or self._refused or self._sessions or self._importing:
             return True
-        return any(True for _ in self._ready())
+        return next(self._ready(), None) is not None
 
     async def _import_once(self) -> bool:
         """Import one batch; return False when the database is away."""
-        for item in self._ready() if not self._importing else ():
+        for item in list(islice(self._ready(), BATCH)) if not self._importing else ():
             key = (item.accepted.id, item.accepted.group)
             self._importing[key] = self._waiting.pop(key)
         refusals, self._refused = self._refused[:BATCH], self._refused[BATCH:]

@@ -61,6 +61,8 @@ def share_out(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     Any defer defers the whole message, since no share of it can be kept. All refused: refused. Mixed: the refused
     share is quarantined, so that nobody is told that a message was refused which others received.
     """
+    if len(verdicts) == 1:
+        return tuple(verdicts)
     ordered = sorted(verdicts, key=lambda verdict: -verdict.action.severity)
     if all(verdict.action is Action.REJECT for verdict in ordered):
         return tuple(ordered)
@@ -195,11 +197,17 @@ def head(
         source=session.source,
         tls=session.tls.version if session.tls else "",
         policy_version=policy.version,
-        used_entries=tuple(
-            {finding.entry for finding in judged.judgement.findings if finding.entry} | ({session.source} - {""})
-        ),
+        used_entries=_used_entries(judged),
         trace=trace,
     )
+
+
+def _used_entries(judged: Judged) -> tuple[str, ...]:
+    """Return the ledger rows that the message made use of."""
+    entries = [finding.entry for finding in judged.judgement.findings if finding.entry]
+    if judged.case.session.source:
+        entries.append(judged.case.session.source)
+    return tuple(dict.fromkeys(entries))
 
 
 def hold_kind(verdict: Verdict) -> str:

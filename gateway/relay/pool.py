@@ -7,6 +7,7 @@ turns. What to do with an outcome, and when to try a dead host again, is decided
 
 import asyncio
 import ssl
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
@@ -65,24 +66,20 @@ class Pool:
         destination.limit = max_connections
         destination.users += 1
         try:
-            outcome = await self._send(endpoint, destination, parcel, source)
-            while outcome.is_stale:
-                outcome = await self._send(endpoint, destination, parcel, source)
-            return outcome
+            while True:
+                connection = self._idle_connection(destination) or await self._take(endpoint, destination, source)
+                is_well = False
+                try:
+                    outcome = await connection.send(parcel)
+                    is_well = not outcome.is_stale
+                finally:
+                    self._give_back(destination, connection, is_well=is_well)
+                if is_well:
+                    return outcome
         finally:
             destination.users -= 1
             if not destination.users and not destination.open:
                 self._destinations.pop(endpoint, None)
-
-    async def _send(self, endpoint: Endpoint, destination: "_Destination", parcel: Parcel, source: str) -> Outcome:
-        connection = await self._take(endpoint, destination, source)
-        try:
-            outcome = await connection.send(parcel)
-        except BaseException:
-            self._give_back(destination, connection, is_well=False)
-            raise
-        self._give_back(destination, connection, is_well=not outcome.is_stale)
-        return outcome
 
     @property
     def open_connections(self) -> int:
@@ -127,7 +124,6 @@ class Pool:
 
     async def _open(self, endpoint: Endpoint, destination: "_Destination") -> Connection | None:
         """Connect; the place is counted already. None: the host takes no more than it has, so wait for one."""
-        loop = asyncio.get_running_loop()
         try:
             await self._reserve()
             try:
@@ -143,7 +139,7 @@ class Pool:
             raise
         except Unreachable as error:
             destination.open -= 1
-            destination.fail(error, loop.time())
+            destination.fail(error, time.monotonic())
             if not destination.open:
                 raise
             return None
@@ -200,25 +196,26 @@ class Pool:
     # -- giving back
 
     def _give_back(self, destination: "_Destination", connection: Connection, *, is_well: bool) -> None:
-        loop = asyncio.get_running_loop()
+        now = time.monotonic()
         if is_well:
-            destination.succeed(loop.time())
+            destination.succeed(now)
         if not connection.is_usable:
             self._drop(destination, connection)
         elif connection.sent >= self._settings.parcels_per_connection or self._is_closed:
             self._leave(destination, connection)
         elif not destination.hand_over(connection):
-            self._put_aside(destination, connection, loop)
-        destination.call_next()
+            self._put_aside(destination, connection, now)
+        if destination.lines:
+            destination.call_next()
 
-    def _put_aside(self, destination: "_Destination", connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def _put_aside(self, destination: "_Destination", connection: Connection, now: float) -> None:
         if self._reserving:  # somebody needs its place
             self._leave(destination, connection)
             return
-        connection.idle_since = loop.time()
+        connection.idle_since = now
         destination.idle.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _drop(self, destination: "_Destination", connection: Connection) -> None:
         connection.abort()
@@ -236,7 +233,7 @@ class Pool:
     def _sweep(self) -> None:
         """Close what has been idle too long, and forget destinations without connections."""
         loop = asyncio.get_running_loop()
-        old = loop.time() - self._settings.idle_seconds
+        old = time.monotonic() - self._settings.idle_seconds
         is_any_idle = False
         for endpoint, destination in list(self._destinations.items()):
             while destination.idle and (destination.idle[0].idle_since <= old or not destination.idle[0].is_usable):

@@ -82,6 +82,7 @@ class ReplyStream(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
 
     # -- what the loop calls
 
@@ -111,8 +112,11 @@ class ReplyStream(asyncio.Protocol):
             reply = _single_line(line) if not self._lines else None
             if reply is None:
                 reply = self._take_line(line)
-            if reply is not None:
-                self._take_reply(reply)
+            if reply is not None and self._expected:
+                self._expected -= 1
+                self._replies.append(reply)
+            elif reply is not None:
+                self._fail(f"unexpected reply: {reply}", reply if reply.code >= 400 else None)
             if self._lost is not None:
                 return
         if len(self._rest) > MAX_LINE:
@@ -140,13 +144,6 @@ class ReplyStream(asyncio.Protocol):
         self._size = 0
         return reply
 
-    def _take_reply(self, reply: HostReply) -> None:
-        if self._expected == 0:
-            self._fail(f"unexpected reply: {reply}", reply if reply.code >= 400 else None)
-            return
-        self._expected -= 1
-        self._replies.append(reply)
-
     # -- what the client calls
 
     @property
@@ -167,7 +164,7 @@ class ReplyStream(asyncio.Protocol):
     async def room(self, seconds: float) -> None:
         """Wait until more can be written; raise Lost."""
         while self._is_paused and self._lost is None:
-            await self._wait(seconds)
+            await self._waking(seconds)
         if self._lost is not None:
             raise self._lost
 
@@ -176,8 +173,25 @@ class ReplyStream(asyncio.Protocol):
         while not self._replies:
             if self._lost is not None:
                 raise self._lost
-            await self._wait(seconds)
+            await self._waking(seconds)
         return self._replies.popleft()
+
+    async def is_go_ahead(self, count: int, seconds: float) -> bool:
+        """Wait for the first of `count` replies to MAIL, RCPTs and DATA. True: all came, all say yes, and are taken.
+
+        False takes nothing: whoever asked reads the replies one by one. Raises Lost, also after `seconds`.
+        """
+        replies = self._replies
+        while not replies:
+            if self._lost is not None:
+                raise self._lost
+            await self._waking(seconds)
+        codes = [reply.code for reply in replies]
+        # A 354 before the last is a host out of step.
+        if len(codes) != count or codes[-1] != 354 or max(codes[:-1]) >= 300:
+            return False
+        replies.clear()
+        return True
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str, seconds: float) -> str:
         """Go over to TLS; return protocol version and cipher. Raises OSError, ssl.SSLError, ValueError."""
@@ -213,28 +227,28 @@ class ReplyStream(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
-    async def _wait(self, seconds: float) -> None:
+    def _waking(self, seconds: float) -> asyncio.Future[None]:
+        """Return what is done when something happens, at the latest after so long. One waits at a time."""
         self._deadline = self._loop.time() + seconds
         # One timer serves many waits: it is set anew only for a deadline before its own.
-        if self._timer is None or self._timer.when() > self._deadline:
+        if self._timer is None or self._timer_at > self._deadline:
             self._set_timer()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_at(self._deadline, self._on_timer)
+        self._timer_at = self._deadline
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._waiter is None:
+        if self._waiter is None or self._waiter.done():
             return
         if self._loop.time() < self._deadline:
             self._set_timer()

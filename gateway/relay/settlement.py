@@ -36,7 +36,8 @@ def settle(accepted: Accepted, due: Due, reply: HostReply, met: Circumstances, b
     said = str(reply)
     state, due_at, notice = State.QUEUED, None, ""
     if reply.code < 300:
-        state, notice = State.DELIVERED, _relayed_notice(accepted, due.recipient, met)
+        state = State.DELIVERED
+        notice = _relayed_notice(accepted, due.recipient, met) if due.recipient.notify else ""
     elif reply.is_permanent:
         state = failed_state(accepted)
     elif back_off.is_over(accepted.accepted_at, accepted.expires_at, attempts, met.now):

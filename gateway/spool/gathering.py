@@ -25,30 +25,36 @@ class Gathering:
         self._waiting: list[Request] = []
         self._under_way = 0  # requests with the thread whose callers have not gone on yet
         self._timer: asyncio.Handle | None = None
-        self._lingers = False
+        self._lingers = False  # the newest append waits for company
+        self._is_patient = False  # and so does the timer
 
     def add(self, request: Request, *, linger: bool) -> None:
         """Take a request; it goes to the thread soon."""
         self._waiting.append(request)
-        if self._under_way:
-            return
-        if self._timer is None:
-            self._lingers = linger
-            self._timer = (
-                self.loop.call_later(LINGER_SECONDS, self.hand_over) if linger else self.loop.call_soon(self.hand_over)
-            )
-        elif self._lingers and not linger:
-            self._timer.cancel()
-            self._lingers = False
-            self._timer = self.loop.call_soon(self.hand_over)
+        self._lingers = linger
+        if not self._under_way:
+            self._set_timer()
 
     def came_back(self, request: Request) -> None:
         """Learn that the caller of a request goes on, answered or cancelled."""
-        if not request.is_handed_over:
-            return
-        self._under_way -= 1
-        if not self._under_way and self._waiting:
-            self.hand_over()
+        if request.is_handed_over:
+            self._under_way -= 1
+            if not self._under_way and self._waiting:
+                self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Hand over after a moment if the newest append knows of another that comes soon; otherwise in this turn."""
+        if self._timer is None:
+            self._is_patient = self._lingers
+            self._timer = (
+                self.loop.call_later(LINGER_SECONDS, self.hand_over)
+                if self._lingers
+                else self.loop.call_soon(self.hand_over)
+            )
+        elif self._is_patient and not self._lingers:
+            self._timer.cancel()
+            self._is_patient = False
+            self._timer = self.loop.call_soon(self.hand_over)
 
     def hand_over(self) -> None:
         """Give the thread all that waits."""

@@ -58,7 +58,7 @@ class DayFiles:
             connection = self._connection(kind, day)
             connection.execute("BEGIN IMMEDIATE")
             try:
-                for part in in_parts(rows):
+                for part in in_parts(rows, may_repeat=True):
                     connection.execute(_insert(len(part)), [value for row in part for value in row])
             except BaseException:
                 connection.rollback()

@@ -6,7 +6,7 @@ On the hot path: rows are plain tuples, each table is written by one statement.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,14 +20,14 @@ from gateway.store import conversations, counters, days
 from gateway.store.database import Database
 from gateway.store.entries import ledger_uses
 from gateway.store.mail_tables import deliveries, held_items, messages
-from gateway.store.metadata import storable
+from gateway.store.metadata import all_storable, storable
 from gateway.store.statements import Row, insert_new, instant_writer, upsert
 from gateway.verdict import Action
 
 # Recipients of one transaction. It holds up every other writer of a SQLite database for a few milliseconds; with
 # 500 the writes of others took more than 50 ms, one in a hundred, while two processes imported as fast as they
 # could.
-SLICE_ROWS = 100
+SLICE_ROWS = 256
 MAX_RECIPIENTS = 4000  # characters of the list that searches look into
 REFUSALS = frozenset({Action.REJECT, Action.DEFER})
 OPEN = frozenset({State.QUEUED, State.ACTIVE, State.HELD})
@@ -126,9 +126,10 @@ class _Rows:
             # A record that was copied out of its segment is found twice by recovery.
             if key not in self.items:
                 self.items[key] = item
-                self._add_message(item.accepted)
+                addresses = all_storable([str(recipient.address) for recipient in item.accepted.recipients])
+                self._add_message(item.accepted, addresses)
                 if item.accepted.action not in REFUSALS:
-                    self._add_deliveries(item)
+                    self._add_deliveries(item, addresses)
 
     def insert(self, connection: Connection) -> int:
         """Insert what is not there yet; return how many groups are new."""
@@ -138,7 +139,7 @@ class _Rows:
             groups = _known_groups(connection, known)
             new = [item for key, item in self.items.items() if key[0] not in known or _is_another(item, groups)]
             _grow(connection, [item.accepted for item in new if item.accepted.id in known])
-        insert_new(connection, messages, [tuple(row) for id, row in self.messages.items() if id not in known])
+        insert_new(connection, messages, [row for id, row in self.messages.items() if id not in known])
         insert_new(connection, deliveries, self.deliveries[:SLICE_ROWS])
         insert_new(connection, held_items, self.held)
         _count(connection, new)
@@ -146,30 +147,33 @@ class _Rows:
         conversations.note(connection, [item.accepted for item in new if _leaves(item)])
         return len(new)
 
-    def _add_message(self, accepted: Accepted) -> None:
-        recipients = "\n".join([str(recipient.address) for recipient in accepted.recipients])
+    def _add_message(self, accepted: Accepted, addresses: Sequence[str]) -> None:
+        recipients = addresses[0] if len(addresses) == 1 else storable("\n".join(addresses), MAX_RECIPIENTS)
         row = self.messages.get(accepted.id)
         if row is not None:  # another group of the same message
             row[5] = storable(f"{row[5]}\n{recipients}", MAX_RECIPIENTS)
-            row[6] += len(accepted.recipients)
+            row[6] += len(addresses)
             if Action(accepted.action).severity > Action(row[16]).severity:
                 row[16:18] = str(accepted.action), accepted.reason
             return
+        mail_from, author, subject, message_id, helo = all_storable(
+            (str(accepted.mail_from), accepted.author, accepted.subject, accepted.message_id, accepted.helo)
+        )
         self.messages[accepted.id] = [
             accepted.id,
             accepted.id[-8:],
             self.write(accepted.accepted_at),
-            accepted.direction.value,
-            storable(str(accepted.mail_from)),
-            storable(recipients, MAX_RECIPIENTS),
-            len(accepted.recipients),
-            storable(accepted.author),
-            storable(accepted.subject),
-            storable(accepted.message_id),
+            accepted.direction._value_,
+            mail_from,
+            recipients,
+            len(addresses),
+            author,
+            subject,
+            message_id,
             accepted.size,
             accepted.sha256,
             accepted.peer_ip,
-            storable(accepted.helo),
+            helo,
             accepted.source,
             accepted.tls,
             str(accepted.action),
@@ -178,31 +182,34 @@ class _Rows:
             accepted.is_notice,
         ]
 
-    def _add_deliveries(self, item: ImportItem) -> None:
+    def _add_deliveries(self, item: ImportItem, addresses: Sequence[str]) -> None:
         accepted, write = item.accepted, self.write
         results = {result.recipient: result for result in item.settled}
         held_as = accepted.held
+        action = str(accepted.action)
         expires_at = write(accepted.expires_at)
-        for recipient in accepted.recipients:
-            address = recipient.address
-            result = results.get(address)
+        for recipient, address in zip(accepted.recipients, addresses, strict=True):
+            result = results.get(recipient.address)
             state, due_at, owner, until = _standing(item, result)
             if state is State.HELD and not held_as:
                 held_as = "undeliverable"
-            keeps = item.location is not None and (state in OPEN or (result is not None and result.notice_due != ""))
+            keeps = state in OPEN or (result is not None and result.notice_due != "")
             location = item.location if keeps else None
+            domain, host, reply = all_storable(
+                (recipient.address.domain, result.host if result else "", result.reply if result else "")
+            )
             self.deliveries.append(
                 (
                     accepted.id,
                     accepted.group,
-                    storable(str(address)),
-                    storable(address.domain),
+                    address,
+                    domain,
                     accepted.source,
-                    recipient.direction.value,
+                    recipient.direction._value_,
                     accepted.route,
-                    str(accepted.action),
+                    action,
                     accepted.reason,
-                    state.value,
+                    state._value_,
                     result.attempts if result else 0,
                     write(due_at) if due_at else None,
                     expires_at,
@@ -212,17 +219,21 @@ class _Rows:
                     location.offset if location else None,
                     location.length if location else None,
                     write(result.at) if result else None,
-                    storable(result.host) if result else "",
-                    storable(result.reply) if result else "",
+                    host,
+                    reply,
                     result.tls if result else "",
                     result.notice_due if result else "",
                     None,
                 )
             )
         if held_as:
-            why = accepted.held_reason or next((one.reply for one in item.settled if one.state is State.HELD), "")
-            at = write(accepted.accepted_at)
-            self.held.append((accepted.id, accepted.group, held_as, storable(why), "held", at, None, "", None, ""))
+            self._add_held(item, held_as)
+
+    def _add_held(self, item: ImportItem, kind: str) -> None:
+        accepted = item.accepted
+        why = accepted.held_reason or next((one.reply for one in item.settled if one.state is State.HELD), "")
+        at = self.write(accepted.accepted_at)
+        self.held.append((accepted.id, accepted.group, kind, storable(why), "held", at, None, "", None, ""))
 
 
 def _standing(item: ImportItem, result: Settled | None) -> tuple[State, datetime | None, str, datetime | None]:
@@ -246,12 +257,16 @@ def _leaves(item: ImportItem) -> bool:
 
 
 def _known_ids(connection: Connection, ids: Sequence[str]) -> set[str]:
-    if connection.dialect.name == "sqlite":
-        places = ", ".join("?" * len(ids))
-        found = connection.exec_driver_sql(f"SELECT id FROM messages WHERE id IN ({places})", tuple(ids))
-    else:
+    if connection.dialect.name != "sqlite":
         found = connection.exec_driver_sql("SELECT id FROM messages WHERE id = ANY(%s)", (list(ids),))
-    return set(found.scalars())
+        return set(found.scalars())
+    # Nearly all that is imported is newer than all that is there: one look at the end instead of one for each.
+    newest = connection.exec_driver_sql("SELECT max(id) FROM messages").scalar_one()
+    older = [id for id in ids if id <= newest] if newest is not None else []
+    if not older:
+        return set()
+    places = ", ".join("?" * len(older))
+    return set(connection.exec_driver_sql(f"SELECT id FROM messages WHERE id IN ({places})", tuple(older)).scalars())
 
 
 def _known_groups(connection: Connection, ids: Iterable[str]) -> set[tuple[str, int]]:
@@ -285,24 +300,42 @@ def _grow(connection: Connection, groups: Sequence[Accepted]) -> None:
 
 
 def _count(connection: Connection, items: Sequence[ImportItem]) -> None:
-    counts: counters.Counts = Counter()
     if not items:
         return
+    alike: dict[tuple[datetime, str, str, str, str], list[int]] = {}  # sizes
+    states: Counter[tuple[datetime, State]] = Counter()
     hour = counters.hour_of(items[0].accepted.accepted_at)
+    end = hour + counters.HOUR
     for item in items:
         accepted = item.accepted
-        if not hour <= accepted.accepted_at < hour + counters.HOUR:
+        if not hour <= accepted.accepted_at < end:
             hour = counters.hour_of(accepted.accepted_at)
-        direction = accepted.direction.value
-        counts[hour, "messages", f"{direction}:{accepted.action}"] += 1
-        counts[hour, "bytes", direction] += accepted.size
-        if accepted.reason:
-            counts[hour, "reasons", accepted.reason] += 1
-        if accepted.source:
-            counts[hour, "sources", accepted.source] += 1
+            end = hour + counters.HOUR
+        kind = (hour, accepted.direction._value_, accepted.action, accepted.reason, accepted.source)
+        sizes = alike.get(kind)
+        if sizes is None:
+            alike[kind] = [accepted.size]
+        else:
+            sizes.append(accepted.size)
         for result in item.settled:
-            counts[hour, "deliveries", result.state.value] += 1
-    counters.add(connection, counts)
+            states[hour, result.state] += 1
+    counters.add(connection, _totals(alike, states))
+
+
+def _totals(
+    alike: Mapping[tuple[datetime, str, str, str, str], Sequence[int]], states: Mapping[tuple[datetime, State], int]
+) -> counters.Counts:
+    counts: counters.Counts = Counter()
+    for (hour, direction, action, reason, source), sizes in alike.items():
+        counts[hour, "messages", f"{direction}:{action}"] += len(sizes)
+        counts[hour, "bytes", direction] += sum(sizes)
+        if reason:
+            counts[hour, "reasons", reason] += len(sizes)
+        if source:
+            counts[hour, "sources", source] += len(sizes)
+    for (hour, state), number in states.items():
+        counts[hour, "deliveries", state.value] += number
+    return counts
 
 
 def _note_uses(connection: Connection, accepted: Sequence[Accepted]) -> None:
@@ -310,7 +343,8 @@ def _note_uses(connection: Connection, accepted: Sequence[Accepted]) -> None:
     uses: dict[str, tuple[datetime, int]] = {}
     for one in accepted:
         for entry in one.used_entries:
-            last, count = uses.get(entry, (one.accepted_at, 0))
-            uses[entry] = (max(last, one.accepted_at), count + 1)
+            at = one.accepted_at
+            last, count = uses.get(entry, (at, 0))
+            uses[entry] = (at if at > last else last, count + 1)
     rows = [(entry, write(last), count) for entry, (last, count) in sorted(uses.items())]
     upsert(connection, ledger_uses, rows, added=("use_count",), latest=("last_used_at",))

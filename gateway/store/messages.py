@@ -15,7 +15,7 @@ from gateway.mail.reference import parse_reference
 from gateway.store.database import Database
 from gateway.store.days import lowest_id
 from gateway.store.imports import ImportItem, NotImported, import_batch
-from gateway.store.mail_tables import address_of, deliveries, messages
+from gateway.store.mail_tables import ID_LENGTH, address_of, deliveries, has_reference, messages
 from gateway.store.metadata import storable
 from gateway.verdict import Action
 
@@ -30,8 +30,6 @@ __all__ = [
     "recent",
     "states",
 ]
-
-ID_LENGTH = 26
 
 
 class MessageRow(Struct, frozen=True):
@@ -87,7 +85,7 @@ def find(db: Database, ref_or_id: str) -> list[MessageRow]:
     condition = messages.c.id == text.upper()
     if len(text) != ID_LENGTH:
         try:
-            condition = messages.c.ref == parse_reference(text)
+            condition = has_reference(parse_reference(text))
         except Malformed:
             return []
     with db.reading() as connection:

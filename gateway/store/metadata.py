@@ -1,7 +1,7 @@
 """What all tables share: the naming convention, column types, and text made fit to be stored."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,8 @@ CONVENTION = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+MAX_TEXT = 1000  # characters of a hostile text that are kept
 
 METADATA = MetaData(naming_convention=CONVENTION)
 
@@ -84,10 +86,18 @@ def is_literally(column: Column[str], *values: StrEnum | str) -> ColumnElement[b
     return column == constants[0] if len(constants) == 1 else column.in_(constants)
 
 
-def storable(text: str, limit: int = 1000) -> str:
+def storable(text: str, limit: int = MAX_TEXT) -> str:
     """Cut hostile text to `limit` characters and replace what a database cannot store (NUL, lone surrogates)."""
     if len(text) > limit:
         text = text[:limit]
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode()
     return text.replace("\0", "\ufffd") if "\0" in text else text
+
+
+def all_storable(texts: Sequence[str]) -> Sequence[str]:
+    """Make several texts `storable`: looked at together, since nearly always nothing has to be done."""
+    joined = "".join(texts)
+    if len(joined) <= MAX_TEXT and joined.isascii() and "\0" not in joined:
+        return texts
+    return [storable(text) for text in texts]

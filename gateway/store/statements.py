@@ -12,15 +12,16 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
-Row = tuple[Any, ...]
+Row = Sequence[Any]
 
 # SQLite takes 32,766 values in a statement since 3.32; the widest table has 25 columns.
-ROWS_AT_ONCE = (64, 16, 4, 1)
+ROWS_AT_ONCE = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+MAX_REPEATED = 8  # To look up that many keys costs less than another statement.
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert rows; those whose key is there are ignored."""
-    for part in _parts(connection, rows):
+    for part in _parts(connection, rows, may_repeat=True):
         _execute(connection, _insert(table, connection.dialect, _at_once(connection, part)) + " DO NOTHING", part)
 
 
@@ -41,22 +42,26 @@ def upsert(
         _execute(connection, statement, part)
 
 
-def in_parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def in_parts(rows: Sequence[Row], *, may_repeat: bool = False) -> Iterator[Sequence[Row]]:
     """Split rows for statements of many rows each; few sizes, so that few statements are prepared.
 
     Python's sqlite3 lets go of the interpreter's lock for each statement. Beside a busy event loop, to get it back
-    costs more than to insert a row.
+    costs more than to insert some rows. So with `may_repeat` (where a row whose key is there is ignored) a part that
+    is nearly full is filled up with its last row.
     """
-    at = 0
+    at, left = 0, len(rows)
     for size in ROWS_AT_ONCE:
-        while len(rows) - at >= size:
+        while left >= size:
             yield rows[at : at + size]
-            at += size
+            at, left = at + size, left - size
+        if may_repeat and left > size // 2 and size - left <= MAX_REPEATED:
+            yield [*rows[at:], *[rows[-1]] * (size - left)]
+            return
 
 
-def _parts(connection: Connection, rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+def _parts(connection: Connection, rows: Sequence[Row], *, may_repeat: bool = False) -> Iterable[Sequence[Row]]:
     if connection.dialect.name == "sqlite":
-        return in_parts(rows)
+        return in_parts(rows, may_repeat=may_repeat)
     return [rows] if rows else []
 
 
@@ -69,7 +74,7 @@ def _execute(connection: Connection, statement: str, part: Sequence[Row]) -> Non
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(statement, tuple([value for row in part for value in row]))
     else:
-        connection.exec_driver_sql(statement, list(part))
+        connection.exec_driver_sql(statement, [tuple(row) for row in part])
 
 
 @lru_cache(maxsize=512)
@@ -100,7 +105,8 @@ def instant_writer(*, is_sqlite: bool) -> Callable[[datetime], Any]:
 def _as_text(at: datetime) -> str:
     if at.tzinfo is not UTC:
         at = at.astimezone(UTC)
-    return at.isoformat(" ", "microseconds")[:26]
+    # The precision as an argument costs half as much again. Without it, a whole second has no fraction.
+    return at.isoformat(" ")[:26] if at.microsecond else f"{at.isoformat(' ')[:19]}.000000"
 
 
 def _as_it_is(at: datetime) -> datetime:

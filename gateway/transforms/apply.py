@@ -5,6 +5,7 @@ own trace fields are not, since every message has them.
 """
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from gateway.inspection.facts import Facts, FieldFact
@@ -91,13 +92,17 @@ def apply(
     no Authentication-Results is written.
     """
     facts = case.facts
+    inbound = direction is Direction.INBOUND
+    claiming = list(claims(raw, facts, policy.own_names, policy.own_domains)) if inbound else []
+    if not (verdict.transforms or claiming or results or facts.markers or facts.defects):
+        # Most mail: nothing is cut, two fields go on top.
+        return Applied((received + _first_marker(policy.hop_key), raw), ())
     edits = _Edits()
     _transform(facts, verdict.transforms, edits)
     if "leading_continuation" in facts.defects and not _is_cut(facts.fields[0], edits):
         edits.fates[0, 0] = STRAY
-    if direction is Direction.INBOUND:
-        for start, end, line in claims(raw, facts, policy.own_names, policy.own_domains):
-            edits.cut(start, end, line)
+    for start, end, line in claiming:
+        edits.cut(start, end, line)
     prepend = [authentication_results(policy.hostname, results)] if results else []
     prepend.append(received)
     if policy.hop_key:
@@ -126,6 +131,12 @@ def _transform(facts: Facts, transforms: Sequence[Transform], edits: _Edits) -> 
             edits.put(facts.fields[transform.index], transform.value)
         elif isinstance(transform, AddField):
             edits.add(transform.name, transform.value)
+
+
+@lru_cache(maxsize=16)
+def _first_marker(key: bytes) -> bytes:
+    """Return our hop marker for a message that has none yet; nothing without a key."""
+    return f"{NAME}: {sign(1, key)}\r\n".encode() if key else b""
 
 
 def _marker(facts: Facts, edits: _Edits, key: bytes) -> bytes:

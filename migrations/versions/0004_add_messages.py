@@ -65,9 +65,7 @@ def create_messages() -> None:
             "defer",
             "reject",
         ),
-        sqlite_with_rowid=False,
     )
-    op.create_index("ix_messages_ref", "messages", ["ref"])
 
 
 def create_deliveries() -> None:

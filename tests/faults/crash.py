@@ -131,7 +131,9 @@ class Ordeal:
     def _wait_for_mail(self, load: Load, number: int) -> None:
         """Until new mail was accepted since the last kill, and then a moment that is never the same."""
         before = len(load.accepted)
-        wait_until(lambda: len(load.accepted) > before + 10, 90, f"mail before kill {number}; {load.refusals[-3:]}")
+        wait_until(
+            lambda: len(load.accepted) > before + 10, 90, lambda: f"mail before kill {number}; {load.refusals[-3:]}"
+        )
         time.sleep(self._chance.uniform(0.0, 0.8))
         if self._chance.random() < 0.2:
             self.hop.close()

@@ -19,7 +19,7 @@ KILLS = 3
 def assert_sound(account: Account, product: Product) -> None:
     assert account.accepted_count() > 20
     assert account.problems() == []
-    wait_until(lambda: not product.rows.open_count(), 60, f"the end of every delivery: {product.rows.states()}")
+    wait_until(lambda: not product.rows.open_count(), 60, lambda: f"the end of every delivery: {product.rows.states()}")
 
 
 def test_without_faults_everything_arrives_exactly_once(product: Product, hop: NextHop) -> None:
@@ -58,7 +58,7 @@ def test_a_stop_in_good_order_under_load_repeats_nothing(product: Product, hop: 
             product.start()
         time.sleep(0.3)
     account = Account(load.sent, hop.receptions)
-    wait_until(lambda: not account.missing(), 60, f"the last delivery: {account.missing()[:3]}")
+    wait_until(lambda: not account.missing(), 60, lambda: f"the last delivery: {account.missing()[:3]}")
     assert_sound(account, product)
     assert account.repeats() == 0
 

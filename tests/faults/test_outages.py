@@ -30,7 +30,7 @@ def send_some(product: Product, prefix: str, count: int = 10) -> list[Sent]:
 def assert_arrives(sent: list[Sent], hop: NextHop, seconds: float = 60) -> None:
     """Everything comes out, once and unaltered."""
     account = Account(sent, hop.receptions)
-    wait_until(lambda: not account.missing(), seconds, f"delivery of {account.missing()[:3]}")
+    wait_until(lambda: not account.missing(), seconds, lambda: f"delivery of {account.missing()[:3]}")
     assert account.problems() == []
     assert account.repeats() == 0
 
@@ -43,13 +43,13 @@ def assert_known(product: Product, sent: list[Sent], seconds: float = 60) -> Non
         states = product.rows.delivery_states()
         return all(states.get(pair) == ["delivered"] for pair in wanted)
 
-    wait_until(known, seconds, f"{len(wanted)} delivered rows; there are {product.rows.states()}")
+    wait_until(known, seconds, lambda: f"{len(wanted)} delivered rows; there are {product.rows.states()}")
 
 
 def test_mail_waits_for_a_next_hop_that_is_gone(product: Product, hop: NextHop) -> None:
     hop.close()
     sent = send_some(product, "gone")
-    wait_until(lambda: product.rows.states()["queued"] == len(sent), 30, f"a queue; {product.rows.states()}")
+    wait_until(lambda: product.rows.states()["queued"] == len(sent), 30, lambda: f"a queue; {product.rows.states()}")
     assert hop.receptions == []
     hop.open()
     product.retry_now()

@@ -4,7 +4,7 @@ import contextlib
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from gateway.commands.policy import check_document
 from gateway.policy.document import Document
 from gateway.policy.ledger import LedgerEntry, RelaySource, SendsAsUs, WhitelistEntry
 from gateway.settings import Settings
-from gateway.store import messages, policies, relay_sources, sends_as_us, traces, whitelist
+from gateway.store import messages, policies, refused, relay_sources, sends_as_us, traces, whitelist
 from gateway.store.messages import DeliveryRow, MessageRow
+from gateway.store.refused import RefusedSession
 from gateway.verdict import Trace
 from tests import make
 from tests.flows.peer import PARTNER, PARTNER_IP, Answer, Peer
@@ -62,6 +63,11 @@ def server(**replaced: Any) -> RelaySource:
     return make.relay_source(f"{SERVER_IP}/32", **replaced)
 
 
+def processes(events: Iterable[dict[str, Any]]) -> set[str]:
+    """Return which processes these lines of the log are from."""
+    return {str(event["process"]) for event in events}
+
+
 _ADD: dict[type, Callable[..., LedgerEntry]] = {
     RelaySource: relay_sources.add,
     WhitelistEntry: whitelist.add,
@@ -101,6 +107,19 @@ class Gateway(Product):
         self.publish_here(self.policy)
         for entry in self._entries:
             self.add(entry)
+
+    def start(self) -> "Gateway":
+        """Start, and wait until every process that takes or delivers mail is at work."""
+        before = len(self.events("policy.loaded")), len(self.events("listener.listening"))
+        super().start()
+
+        def is_at_work() -> bool:
+            loaded = self.events("policy.loaded")[before[0] :]
+            listening = self.events("listener.listening")[before[1] :]
+            return processes(loaded) >= {*WORKERS, "deliver"} and processes(listening) >= set(WORKERS)
+
+        wait_until(is_at_work, SECONDS, f"all processes at work; log:\n{self.log_tail()}")
+        return self
 
     def add(self, entry: LedgerEntry) -> LedgerEntry:
         """Add a ledger entry without the start of a command; return it with the id that it got."""
@@ -195,10 +214,16 @@ class Gateway(Product):
         assert isinstance(found, dict)
         return found
 
-    def message_count(self) -> int:
-        """Return how many messages the database knows, refused ones as well."""
-        with self.database() as database:
-            return len(messages.recent(database, 100_000))
+    def refused_session(self, ip: str) -> RefusedSession:
+        """Wait for the row of a session of which something was refused, and return it."""
+
+        def look() -> list[RefusedSession]:
+            with self.database() as database:
+                return refused.sessions(database, limit=10, peer_ip=ip)
+
+        (row,) = wait_until(look, SECONDS, f"a refused session of {ip}")
+        assert isinstance(row, RefusedSession)
+        return row
 
     # -- answers to people
 

@@ -231,16 +231,12 @@ def test_suggest_builds_the_list_from_whom_the_company_writes_to(gateway: Gatewa
     suggested = {row["domain"]: row for row in gateway.ask("whitelist", "suggest")}
     assert (suggested["busy.example"]["addresses"], suggested["busy.example"]["messages"]) == (2, 3)
     assert not {"weak.example", "partner.example", "corp.example"} & suggested.keys(), "listed already, or ours"
-
-
-def test_what_is_suggested_can_be_admitted_as_it_stands(gateway: Gateway) -> None:
-    send_out(gateway, "<learn-more@corp.example>", "ann@steady.example")
-    assert "steady.example" in {row["domain"] for row in gateway.ask("whitelist", "suggest")}
+    # What was suggested is admitted as a list, with the proof that the operator adds.
     file = gateway.folder / "admitted.csv"
-    file.write_text(f"value,owner,reason,networks\nsteady.example,ben,we write to them,{STRANGER_IP}/32\n")
+    file.write_text(f"value,owner,reason,networks\nbusy.example,ben,we write to them,{STRANGER_IP}/32\n")
     gateway.command("whitelist", "import", file)
-    wait_until(lambda: receive(gateway, "ann@steady.example", ip=STRANGER_IP).code == 250, 2, "the entry's effect")
-    assert is_refused(receive(gateway, "ann@steady.example", ip=PARTNER_IP))
+    wait_until(lambda: receive(gateway, "ann@busy.example", ip=STRANGER_IP).code == 250, 2, "the entry's effect")
+    assert is_refused(receive(gateway, "ann@busy.example", ip=PARTNER_IP))
 
 
 # -- what an entry has
@@ -252,9 +248,9 @@ def rows_of(gateway: Gateway) -> dict[str, Any]:
 
 
 def test_an_entry_has_owner_reason_and_expiry(gateway: Gateway) -> None:
-    rows = {row["entry"]["value"]: row["entry"] for row in gateway.ask("whitelist", "list")}
-    assert (rows["weak.example"]["owner"], rows["weak.example"]["reason"]) == ("ben", "tax adviser")
-    assert datetime.fromisoformat(rows["past.example"]["expires_at"]) == YESTERDAY
+    rows = rows_of(gateway)
+    assert (rows["weak.example"].entry.owner, rows["weak.example"].entry.reason) == ("ben", "tax adviser")
+    assert rows["past.example"].entry.expires_at == YESTERDAY
 
 
 def test_an_entry_past_its_expiry_admits_nobody(gateway: Gateway) -> None:

@@ -13,7 +13,7 @@ from tests import make
 from tests.faults.database_box import PostgresBox
 from tests.flows.conftest import Start
 from tests.flows.edge import arrival
-from tests.flows.gateway import WORKERS, Gateway, document
+from tests.flows.gateway import WORKERS, Gateway, document, processes
 from tests.flows.peer import Answer
 from tests.nexthop import NextHop
 from tests.product import wait_until
@@ -78,10 +78,6 @@ def version_of(gateway: Gateway) -> int:
         return policies.load(database)[0]
 
 
-def processes(gateway: Gateway, event: str) -> set[str]:
-    return {one["process"] for one in gateway.events(event)}
-
-
 def assert_goes_on(gateway: Gateway, inside: NextHop) -> list[Answer]:
     """Mail is judged by the policy, taken, answered in little time and delivered."""
     answers = []
@@ -106,7 +102,7 @@ def assert_well_again(gateway: Gateway, answers: list[Answer], version: int) -> 
 
 def assert_told(gateway: Gateway, version: int) -> None:
     """Every worker says in the log, once, that it goes on with the version; /health says it as well."""
-    wait_until(lambda: processes(gateway, "database.away") >= set(WORKERS), NOTICED_SECONDS, "database.away")
+    wait_until(lambda: processes(gateway.events("database.away")) >= set(WORKERS), NOTICED_SECONDS, "database.away")
     assert {event["policy_version"] for event in gateway.events("database.away")} == {version}
     status, checks = gateway.health()
     assert status == 503
@@ -128,7 +124,7 @@ def test_without_its_database_the_relay_goes_on_with_the_last_good_version_and_s
         assert_told(gateway, version)
         answers += assert_goes_on(gateway, inside)
     assert_well_again(gateway, answers, version)
-    assert processes(gateway, "database.back") >= set(WORKERS)
+    assert processes(gateway.events("database.back")) >= set(WORKERS)
 
 
 def test_a_database_that_takes_no_writes_is_told_too(on_sqlite: Gateway, inside: NextHop) -> None:

@@ -91,7 +91,7 @@ def test_each_recipient_has_the_result_that_the_next_hop_gave_it(gateway: Gatewa
     assert "nobody@corp.example: held" in shown
     assert "later@corp.example: queued" in shown
     # Only who was put off is tried again.
-    gateway.retry_now()
+    gateway.rows.make_due()
     gateway.settled(answer.ref, bob=DELIVERED, nobody=HELD, later=DELIVERED)
     assert [taken.recipients for taken in arrivals(inside, answer.ref)] == [[BOB], ["later@corp.example"]]
 
@@ -107,7 +107,7 @@ def test_a_next_hop_that_says_nothing_after_the_dot_gets_the_message_again(gatew
     inside.on("END", Does.CLOSE, when="<silent@", times=1)
     answer = gateway.receive(make.message(), "silent@corp.example")
     gateway.settled(answer.ref, silent=QUEUED)
-    gateway.retry_now()
+    gateway.rows.make_due()
     gateway.settled(answer.ref, silent=DELIVERED)
     assert [taken.was_acknowledged for taken in arrivals(inside, answer.ref)] == [False, True]
 
@@ -132,7 +132,6 @@ def test_with_no_host_left_the_message_waits(gateway: Gateway) -> None:
     answer = send(gateway, "ann@busy.example")
     rows = gateway.settled(answer.ref, ann=QUEUED)
     assert "Too busy" in rows["ann"].last_reply
-    assert answer.ref in gateway.command("queue", "list", "--domain", "busy.example").stdout
 
 
 # -- what outside mail cannot be told
@@ -159,14 +158,6 @@ def test_undeliverable_outside_mail_is_held_and_nobody_outside_is_told(
         assert answer.ref.replace("-", "") not in {one.ref for one in held.list_items(database)}
     assert len(outside.messages) == before
     assert not [event for event in gateway.events("notice.queued") if event["about"] == answer.ref]
-
-
-def test_a_release_of_what_is_not_held_says_so(gateway: Gateway, inside: NextHop) -> None:
-    answer = gateway.receive(make.message())
-    assert arrival(inside, answer.ref)
-    done = gateway.command("queue", "release", answer.ref, "--reason", "tests", check=False)
-    assert done.returncode == 1
-    assert f"not held: {answer.ref}" in done.stderr
 
 
 # -- what the next hop can and cannot

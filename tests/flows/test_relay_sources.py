@@ -93,11 +93,8 @@ def events_of(gateway: Gateway, ip: str) -> list[dict[str, object]]:
 
 def test_the_refused_session_shows_to_the_operator(gateway: Gateway) -> None:
     attempt(gateway, "10.66.0.4")
-
-    def row() -> object:
-        return gateway.ask("messages", "--refused-sessions", "--peer", "10.66.0.4")
-
-    (shown,) = wait_until(row, 20, "the refused session")
+    assert gateway.refused_session("10.66.0.4")
+    (shown,) = gateway.ask("messages", "--refused-sessions", "--peer", "10.66.0.4")
     assert shown["peer_ip"] == "10.66.0.4"
     assert shown["helo"] == "host.corp.internal"
     assert shown["listener"] == "outbound"

@@ -37,7 +37,9 @@ def test_many_kills_lose_nothing(make_product: MakeProduct, hop: NextHop, databa
     print(f"{len(account.sent)} sent, {account.accepted_count()} accepted, {account.repeats()} repeats")
     assert account.problems() == [], f"SOAK_SEED={SEED}"
     assert account.accepted_count() > 10 * KILLS
-    wait_until(lambda: not product.rows.open_count(), 120, f"the end of every delivery: {product.rows.states()}")
+    wait_until(
+        lambda: not product.rows.open_count(), 120, lambda: f"the end of every delivery: {product.rows.states()}"
+    )
     product.stop()
 
 

@@ -51,5 +51,5 @@ def test_nothing_grows_with_the_mail(make_product: MakeProduct, hop: NextHop) ->
         assert resident < warm[name][0] * 1.25 + 20_000, f"{name} grew from {warm[name][0]} to {resident} kB"
         assert open_files < warm[name][1] + 40, f"{name} went from {warm[name][1]} to {open_files} descriptors"
     # A segment rolls after a minute and goes with its last delivery.
-    wait_until(lambda: spool_bytes(product) < 16 << 20, 180, f"an empty spool; {spool_bytes(product)} octets")
+    wait_until(lambda: spool_bytes(product) < 16 << 20, 180, lambda: f"an empty spool; {spool_bytes(product)} octets")
     assert not product.events("process.died")

@@ -2,6 +2,7 @@
 
 from html.parser import HTMLParser
 
+INLINE = frozenset({"a", "b", "bdi", "code", "time"})  # no gap before and after them
 VOID = frozenset({"meta", "link", "input", "img", "br", "path", "circle", "rect", "use"})
 
 
@@ -33,10 +34,11 @@ class Markup(HTMLParser):
     @property
     def text(self) -> str:
         """All text that is shown, blanks made one."""
-        return " ".join(" ".join(self.texts).split())
+        return " ".join("".join(self.texts).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
+        self._part(tag)
         if tag in ("script", "style", "iframe", "object", "embed") and not given.get("src", "").startswith("/static/"):  # type: ignore[union-attr]
             self.problems.append(f"<{tag}>")
         self.problems += [f"{name} on <{tag}>" for name in given if name == "style" or name.startswith("on")]
@@ -62,7 +64,12 @@ class Markup(HTMLParser):
         if tag not in VOID:
             self._open.pop()
 
+    def _part(self, tag: str) -> None:
+        if tag not in INLINE:
+            self.texts.append(" ")
+
     def handle_endtag(self, tag: str) -> None:
+        self._part(tag)
         if not self._open or self._open.pop() != tag:
             self.problems.append(f"</{tag}> closes nothing")
 

@@ -1,6 +1,7 @@
 """The list of messages: what is in a row, what a search finds, and the way to older ones."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,10 +11,12 @@ from gateway.accepted import State
 from gateway.mail.envelope import Direction
 from gateway.mail.reference import reference
 from gateway.policy.document import Document
-from gateway.store import policies
+from gateway.store import days, policies
 from gateway.store.database import Database
+from gateway.verdict import Case
 from tests import make
 from tests.judged import keep
+from tests.store.make import accepted, item, settled, store
 from tests.web.markup import Markup, read
 from webui.pages.admin import messages
 
@@ -23,8 +26,8 @@ OBSERVING = make.policy(filters=make.ALL_FILTERS, observe=True)
 PATH = "/admin/messages"
 
 
-def case(subject: str = "Hello", **changes: object):  # type: ignore[no-untyped-def]
-    return make.case(make.message(subject=subject), now=NOW, **changes)  # type: ignore[arg-type]
+def case(subject: str = "Hello", **changes: Any) -> Case:
+    return make.case(make.message(subject=subject), now=NOW, **changes)
 
 
 def show(client: TestClient, query: str = "") -> Markup:
@@ -194,11 +197,10 @@ def test_hostile_subjects_are_text(client: TestClient, database: Database, subje
 
 
 def test_a_trace_of_another_release_breaks_no_list(client: TestClient, database: Database) -> None:
-    from gateway.store import days
-
-    id = keep(database, case(), results={"bob@corp.example": {}}, id="01AAAAAAAAAAAAAAAAAAAAAAAA")
-    days.put(database, days.TRACES, [("01AAAAAAAAAAAAAAAAAAAAAAAB", b"\xc1")])
-    assert subjects(show(client)) == [id]
+    one = accepted()
+    days.put(database, days.TRACES, [(one.id, b"\xc1")])
+    store(database, item(one, settled(one, State.DELIVERED)))
+    assert subjects(show(client)) == [one.id]
 
 
 def test_many_recipients_are_a_number(client: TestClient, database: Database) -> None:
