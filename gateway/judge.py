@@ -4,7 +4,6 @@ A filter that raises is a finding that defers the message, never a pass. Finding
 `verdict.decide` makes verdicts of them. Asking and answering is done in between, by engines and the store.
 """
 
-from collections.abc import Iterable
 from traceback import extract_tb
 
 from msgspec import Struct
@@ -51,8 +50,8 @@ def judge(case: Case, policy: Policy, answers: Answers, *, sha256: str = "") -> 
         except Exception as error:
             # The border of one filter: whatever it did not see, the message is not let pass for it.
             found = (Finding(FAILED, _told(error), action=Action.DEFER, category="failed"),)
-        if found:
-            findings += _stamped(found, active)
+        for one in found:
+            findings.append(_stamped(one, active))
     verdicts = decide(
         findings,
         case,
@@ -75,16 +74,10 @@ def _waived(sha256: str, case: Case, policy: Policy) -> dict[Address, frozenset[
     return policy.ledger.waived(sha256, recipients, case.now)
 
 
-def _stamped(found: Iterable[Finding], active: ActiveFilter) -> list[Finding]:
-    return [
-        replace(one, filter=active.name, kind=active.kind, floor=_is_floor(one, active), shadow=active.is_shadow)
-        for one in found
-    ]
-
-
-def _is_floor(finding: Finding, active: ActiveFilter) -> bool:
-    """A filter that guards the floor and failed may have missed just that: no pass opens it."""
-    return finding.code in active.floor or (finding.code == FAILED and bool(active.floor))
+def _stamped(finding: Finding, active: ActiveFilter) -> Finding:
+    # A filter that guards the floor and failed may have missed just that: no pass opens it.
+    is_floor = bool(active.floor) and (finding.code in active.floor or finding.code == FAILED)
+    return replace(finding, filter=active.name, kind=active.kind, floor=is_floor, shadow=active.is_shadow)
 
 
 def _told(error: Exception) -> str:

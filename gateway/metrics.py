@@ -138,9 +138,9 @@ def remove_snapshot(folder: Path, process: str) -> None:
         (folder / f"{process}.json").unlink(missing_ok=True)
 
 
-def sweep_snapshots(folder: Path) -> None:
+def sweep_snapshots(folder: Path, prefix: str = "") -> None:
     """Remove at a start what killed processes left. A living one of another container writes its own again at once."""
-    for file in folder.glob("*.json"):
+    for file in folder.glob(f"{prefix}*.json"):
         with contextlib.suppress(OSError, msgspec.DecodeError):
             pid = msgspec.json.decode(file.read_bytes(), type=Snapshot).pid
             try:

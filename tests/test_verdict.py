@@ -41,6 +41,17 @@ def test_a_message_that_nobody_objects_to_is_delivered() -> None:
     assert decided(found("noted")).reason == ""
 
 
+@pytest.mark.parametrize("how", [{}, {"observe": True}, {"waived": {BOB: frozenset({"some:noted"})}}])
+def test_findings_that_object_to_nothing_leave_no_trace_in_the_verdict(how: dict[str, Any]) -> None:
+    noted = [found("noted"), found("pass", exempts=(Kind.BUSINESS,)), found("shadow", shadow=True)]
+    assert decided(*noted, **how) == Verdict(recipients=(BOB,), action=Action.DELIVER)
+
+
+def test_findings_for_some_recipients_that_object_to_nothing_leave_one_verdict() -> None:
+    noted = [found("noted", recipients=(EVE,)), found("pass", exempts=(Kind.BUSINESS,), recipients=(BOB,))]
+    assert decided(*noted, case=TO_BOTH) == Verdict(recipients=(BOB, EVE), action=Action.DELIVER)
+
+
 def test_a_verdict_names_what_was_in_force() -> None:
     verdict = decided(policy_version=7, ledger_revision=3)
     assert (verdict.policy_version, verdict.ledger_revision) == (7, 3)

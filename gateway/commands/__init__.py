@@ -1,11 +1,11 @@
 """The command line: one file for each subject. Commands speak to database and spool; none needs the web."""
 
 import importlib
-import sys
 from typing import Any
 
 import click
 
+from gateway.commands.failure import Failure
 from gateway.settings import SettingsError
 
 # Name -> module and attribute. Loaded when used, so that `gatepost whitelist list` does not import the web.
@@ -42,6 +42,13 @@ class Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; wrong settings are told like everything else that stands in its way."""
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            raise Failure(str(error)) from None
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="gatepost", prog_name="gatepost")
@@ -59,14 +66,5 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; every failure is one clear line on standard error and exit status 1 (2 for wrong usage)."""
-    try:
-        cli(standalone_mode=True)
-    except SettingsError as error:
-        fail(str(error))
-
-
-def fail(text: str) -> Any:
-    """End with status 1 and what went wrong on standard error."""
-    click.echo(f"gatepost: {text}", err=True)
-    sys.exit(1)
+    """Run the command line; every failure is told on standard error, with exit status 1 (2 for wrong usage)."""
+    cli()

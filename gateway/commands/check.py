@@ -5,7 +5,7 @@ import sys
 import click
 
 from gateway import health
-from gateway.commands.output import emit_json, json_option, open_database
+from gateway.commands.output import emit_json, json_option, open_database, plain
 from gateway.settings import load_settings
 
 
@@ -15,13 +15,15 @@ def check(as_json: bool) -> None:
     """Look at processes, disk, database, policy, queue and spool; exit 1 when something needs a person."""
     settings = load_settings()
     database = open_database(settings)
-    report = health.report(settings, database)
-    database.close()
+    try:
+        report = health.report(settings, database)
+    finally:
+        database.close()
     if as_json:
         emit_json(report)
     else:
         for one in report.checks:
-            click.echo(f"{'ok     ' if one.ok else 'FAILING'}  {one.name:10}  {one.says}")
+            click.echo(f"{'ok     ' if one.ok else 'FAILING'}  {one.name:10}  {plain(one.says)}")
             if one.advice and not one.ok:
                 click.echo(f"                     {one.advice}")
     sys.exit(0 if report.ok else 1)

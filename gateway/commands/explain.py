@@ -1,15 +1,18 @@
 """`gatepost explain REF`: why one message went where it went."""
 
+from collections.abc import Iterator
+
 import click
 import msgspec
 
 from gateway.commands.output import emit_json, fail, json_option, plain, with_database
-from gateway.explanation import sentence
+from gateway.explanation import Effect, effect, sentence, timeline
+from gateway.mail.errors import NotFound
 from gateway.mail.reference import reference
-from gateway.store import messages, traces
+from gateway.store import messages, policies, traces
 from gateway.store.database import Database
-from gateway.store.messages import DeliveryRow, MessageRow
-from gateway.verdict import Action, Finding, Trace
+from gateway.store.messages import MessageRow
+from gateway.verdict import Finding, Trace
 
 
 @click.command(epilog="\b\nExample:\n  gatepost explain 7KQ2-M9PX\n")
@@ -25,56 +28,79 @@ def explain(database: Database, ref: str, as_json: bool) -> None:
         emit_json([_all_of(database, row) for row in found])
         return
     for row in found:
-        trace = traces.load(database, row.id)
-        click.echo("\n".join(_lines(row, trace, messages.outcomes(database, row.id))))
+        for line in _lines(database, row):
+            click.echo(plain(line))
 
 
 def _all_of(database: Database, row: MessageRow) -> dict[str, object]:
-    trace = traces.load(database, row.id)
-    deliveries = messages.outcomes(database, row.id)
+    trace, deliveries = _trace(database, row), messages.outcomes(database, row.id)
     return {
         "message": row,
         "sentence": sentence(row, trace, deliveries),
         "deliveries": deliveries,
+        "course": timeline(row, trace, deliveries, _portal_url(database, row)),
         "trace": msgspec.to_builtins(trace, str_keys=True) if trace else None,
     }
 
 
-def _lines(row: MessageRow, trace: Trace | None, deliveries: list[DeliveryRow]) -> list[str]:
-    lines = [
-        f"{reference(row.id)}  {plain(row.subject) or '(no subject)'}",
-        plain(sentence(row, trace, deliveries)),
-        "",
-        f"  received   {row.accepted_at:%Y-%m-%d %H:%M:%S} UTC, {row.direction}, {row.size} octets",
-        f"  peer       {plain(row.peer_ip)}, HELO {plain(row.helo)}, {plain(row.tls) or 'in clear'}",
-        f"  envelope   {plain(row.mail_from) or '<>'} -> {plain(', '.join(row.recipients))}",
-        f"  author     {plain(row.author) or 'none'}",
-        f"  policy     version {row.policy_version}",
-    ]
+def _trace(database: Database, row: MessageRow) -> Trace | None:
+    try:
+        return traces.load(database, row.id)
+    except msgspec.DecodeError:  # another release wrote it
+        return None
+
+
+def _portal_url(database: Database, row: MessageRow) -> str:
+    """Return the portal's address in the policy that judged: it stood in the refusal."""
+    try:
+        return policies.load(database, row.policy_version)[1].portal_url
+    except (NotFound, ValueError):
+        return ""
+
+
+def _lines(database: Database, row: MessageRow) -> Iterator[str]:
+    trace, deliveries = _trace(database, row), messages.outcomes(database, row.id)
+    yield f"{reference(row.id)}  {row.subject or '(no subject)'}"
+    yield sentence(row, trace, deliveries)
+    yield ""
+    yield f"  received   {row.accepted_at:%Y-%m-%d %H:%M:%S} UTC, {row.direction}, {row.size} octets"
+    yield f"  peer       {row.peer_ip}, HELO {row.helo or 'none'}, {row.tls or 'in clear'}"
+    yield f"  envelope   {row.mail_from or '<>'} -> {', '.join(row.recipients)}"
+    yield f"  author     {row.author or 'none'}"
+    yield f"  policy     version {row.policy_version}"
     if row.source:
-        lines.append(f"  source     {plain(row.source)}")
+        yield f"  source     {row.source}"
     if trace:
-        lines += ["", "Findings", *(f"  {plain(_finding(one))}" for one in trace.findings)]
-        if trace.off:
-            lines.append(f"  off: {', '.join(trace.off)}")
-        if trace.changes:
-            lines += ["", "Changes"]
-        for change in trace.changes:
-            lines += [f"  - {plain(change.before)}"] if change.before is not None else []
-            lines += [f"  + {plain(change.after)}"] if change.after is not None else []
-    lines += ["", "Deliveries", *(f"  {plain(_delivery(one))}" for one in deliveries)]
-    if not deliveries:
-        lines.append("  none")
-    return lines
+        yield from _facts(trace)
+    yield ""
+    yield "What happened (UTC)"
+    for step in timeline(row, trace, deliveries, _portal_url(database, row)):
+        yield f"  {step.at:%Y-%m-%d %H:%M:%S}  {step.what}{f': {step.said}' if step.said else ''}"
 
 
-def _finding(finding: Finding) -> str:
-    effect = "noted" if finding.action is Action.DELIVER else str(finding.action)
-    return f"{finding.reason}: {finding.detail} [{effect}{', in shadow' if finding.shadow else ''}]"
+def _facts(trace: Trace) -> Iterator[str]:
+    yield ""
+    yield "Findings"
+    for finding in trace.findings:
+        yield f"  {_finding(finding, trace)}"
+    if not trace.findings:
+        yield "  none"
+    if trace.off:
+        yield f"  off: {', '.join(trace.off)}"
+    if trace.changes:
+        yield ""
+        yield "Changes"
+    for change in trace.changes:
+        yield from [f"  - {change.before}"] if change.before is not None else []
+        yield from [f"  + {change.after}"] if change.after is not None else []
 
 
-def _delivery(delivery: DeliveryRow) -> str:
-    tried = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
-    where = f" at {delivery.last_host}" if delivery.last_host else ""
-    due = f", next {delivery.due_at:%Y-%m-%d %H:%M} UTC" if delivery.due_at else ""
-    return f"{delivery.recipient}: {delivery.state}, {tried}{where}{due}: {delivery.last_reply or 'no reply yet'}"
+def _finding(finding: Finding, trace: Trace) -> str:
+    """Return one finding, with what it did for each group of recipients that it concerns."""
+    effects = dict.fromkeys(_effect(found) for verdict in trace.verdicts if (found := effect(finding, verdict)))
+    return f"{finding.reason}: {finding.detail} [{', '.join(effects)}]"
+
+
+def _effect(found: Effect) -> str:
+    done = f" {found.action}" if found.kind in ("decided", "would", "exempted", "agreed") else ""
+    return f"{found.kind}{done}"

@@ -1,15 +1,19 @@
 """`gatepost messages`: what came in and where it went, newest first; and the refused connections."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import click
+import msgspec
 
 from gateway.accepted import State
-from gateway.commands.output import emit_json, json_option, table, with_database
+from gateway.commands.output import emit_json, json_option, limit_option, table, with_database
+from gateway.commands.terms import PEER
+from gateway.explanation import WOULD, words_of, would_of
 from gateway.mail.envelope import Direction
 from gateway.mail.reference import reference
 from gateway.store import messages as store
-from gateway.store import refused
+from gateway.store import refused, traces
 from gateway.store.database import Database
 from gateway.verdict import Action
 
@@ -23,11 +27,11 @@ Examples:
   gatepost messages --refused-sessions
 """
 )
-@click.option("--limit", default=50, show_default=True)
-@click.option("--hours", type=float, help="Only the last so many hours.")
+@limit_option(50)
+@click.option("--hours", type=click.FloatRange(0, 1_000_000, min_open=True), help="Only the last so many hours.")
 @click.option("--from", "mail_from", default="", help="Envelope sender: address or domain.")
 @click.option("--recipient", default="", help="Address or domain.")
-@click.option("--peer", default="", help="IP address that handed it to us.")
+@click.option("--peer", type=PEER, default="", help="IP address that handed it to us.")
 @click.option("--search", default="", help="Words in addresses, Subject, Message-ID.")
 @click.option("--direction", type=click.Choice([one.value for one in Direction]))
 @click.option("--action", type=click.Choice([one.value for one in Action]))
@@ -49,7 +53,10 @@ def messages(
     refused_sessions: bool,
     as_json: bool,
 ) -> None:
-    """Show messages, newest first."""
+    """Show messages, newest first.
+
+    What observe mode or shadow kept from happening is told in brackets.
+    """
     since = datetime.now(UTC) - timedelta(hours=hours) if hours else None
     if refused_sessions:
         _show_sessions(database, limit, peer, as_json)
@@ -66,8 +73,10 @@ def messages(
         recipient=recipient,
         search=search,
     )
+    states = store.states(database, [row.id for row in rows])
+    would = {row.id: _would(database, row) for row in rows}
     if as_json:
-        emit_json([{**_fields(row), "states": _states(database, row.id)} for row in rows])
+        emit_json([{**_fields(row), "states": states.get(row.id, []), "would": would[row.id]} for row in rows])
         return
     table(
         ("reference", "time", "from", "to", "subject", "outcome", "reason"),
@@ -78,8 +87,8 @@ def messages(
                 row.author or row.mail_from or "<>",
                 row.recipients[0] + (f" and {row.recipient_count - 1} more" if row.recipient_count > 1 else ""),
                 row.subject[:50] or "(no subject)",
-                ", ".join(_states(database, row.id)) or row.action,
-                row.reason or "-",
+                _outcome(states.get(row.id, []) or [str(row.action)], would[row.id]),
+                words_of(row.reason or (would[row.id] or {}).get("reason", "")) or "-",
             )
             for row in rows
         ],
@@ -91,8 +100,21 @@ def _fields(row: store.MessageRow) -> dict[str, object]:
     return {name: getattr(row, name) for name in row.__struct_fields__}
 
 
-def _states(database: Database, id: str) -> list[str]:
-    return sorted({str(one.state) for one in store.outcomes(database, id)})
+def _would(database: Database, row: store.MessageRow) -> dict[str, str] | None:
+    """Return what observe mode or shadow kept from happening: the row does not say, its trace does."""
+    if row.reason:
+        return None
+    try:
+        trace = traces.load(database, row.id)
+    except msgspec.DecodeError:
+        return None
+    kept = would_of(trace) if trace else None
+    return {"action": str(kept[0]), "reason": kept[1]} if kept else None
+
+
+def _outcome(states: Sequence[str], would: dict[str, str] | None) -> str:
+    text = ", ".join(states)
+    return f"{text} (would be {WOULD[Action(would['action'])]})" if would else text
 
 
 def _show_sessions(database: Database, limit: int, peer: str, as_json: bool) -> None:
@@ -109,7 +131,7 @@ def _show_sessions(database: Database, limit: int, peer: str, as_json: bool) -> 
                 row.helo or "-",
                 row.refused_count,
                 row.stage,
-                row.reason,
+                words_of(row.reason),
                 row.reply,
                 row.mail_from or "<>",
                 row.rcpt_to or "-",

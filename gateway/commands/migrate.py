@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import click
 
 from gateway.commands.output import emit_json, fail, json_option, operator
+from gateway.mail.errors import Conflict, Malformed, NotAllowed, NotFound
 from gateway.masterkey import create_master_key, load_master_key
 from gateway.policy import starter
-from gateway.settings import Settings, load_settings, split_address
+from gateway.settings import Settings, SettingsError, load_settings, split_address
 from gateway.store import policies, revisions, schema
 from gateway.store.database import Database, DatabaseAway
 
@@ -37,6 +38,8 @@ def migrate(revision: str, as_json: bool) -> None:
         done = prepare(settings, revision)
     except DatabaseAway as error:
         fail(f"the database cannot be used: {error}")
+    except NotFound as error:
+        fail(f"--to {revision}: {error}")
     if as_json:
         emit_json(done)
     else:
@@ -44,11 +47,11 @@ def migrate(revision: str, as_json: bool) -> None:
 
 
 def prepare(settings: Settings, revision: str = "head") -> dict[str, object]:
-    """Do what `migrate` does; return the schema's revision and the policy's version."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    if not settings.master_key.exists():
-        create_master_key(settings.master_key)
-    load_master_key(settings.master_key)
+    """Do what `migrate` does; return the schema's revision and the policy's version.
+
+    Raises SettingsError when data directory or master key cannot be used, DatabaseAway, NotFound for the revision.
+    """
+    _make_files(settings)
     database = Database(settings.url, data_dir=settings.data_dir)
     try:
         _go_to(database, revision)
@@ -59,11 +62,27 @@ def prepare(settings: Settings, revision: str = "head") -> dict[str, object]:
     return {"revision": at, "policy_version": version}
 
 
+def _make_files(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"GATEPOST_DATA_DIR: {settings.data_dir} cannot be made: {error.strerror}") from None
+    try:
+        if not settings.master_key.exists():
+            create_master_key(settings.master_key)
+        load_master_key(settings.master_key)
+    except OSError as error:
+        raise SettingsError(f"GATEPOST_MASTER_KEY_FILE: {settings.master_key}: {error.strerror}") from None
+    except (Conflict, Malformed, NotAllowed, NotFound) as error:
+        raise SettingsError(f"GATEPOST_MASTER_KEY_FILE: {error}") from None
+
+
 def _go_to(database: Database, revision: str) -> None:
     """Go up to a revision, or down to one that has been passed."""
-    if revision == "head" or not schema.current(database) or revision > schema.current(database):
+    at = schema.current(database)
+    if revision != "base" and (revision == "head" or not at or revision > at):
         schema.upgrade(database, revision)
-    else:
+    elif at:
         schema.downgrade(database, revision)
 
 

@@ -1,17 +1,22 @@
 """`gatepost policy`: export, import, publish, list, roll back, observe."""
 
-import json
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import click
 import yaml
-from pydantic import ValidationError
 
-from gateway.commands.output import emit_json, fail, json_option, operator, table, with_database
+from gateway.commands.output import (
+    emit_json,
+    fail,
+    json_option,
+    limit_option,
+    operator,
+    read_text,
+    table,
+    with_database,
+)
 from gateway.filters import registry
+from gateway.policy import document as documents
 from gateway.policy.compile import PolicyError, compile
 from gateway.policy.document import Document
 from gateway.store import policies
@@ -33,7 +38,7 @@ def policy() -> None:
 
 def read_document(file: str) -> Document:
     """Read and check a document from YAML (JSON is YAML, too); end the command naming every wrong field."""
-    text = sys.stdin.read() if file == "-" else _read(Path(file))
+    text = read_text(file)
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -41,22 +46,15 @@ def read_document(file: str) -> Document:
     if not isinstance(raw, dict):
         fail(f"{file}: should be a mapping of sections (see `gatepost policy export`)")
     try:
-        document = Document.model_validate(raw)
-    except ValidationError as error:
-        fail(f"{file} is not a policy:\n" + "\n".join(_explain(problem) for problem in error.errors()))
+        document = documents.read_document(raw)
+    except PolicyError as error:
+        fail(f"{file} is not a policy:\n{_problems(error)}")
     check_document(document)
     return document
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{path}: {error}")
-
-
-def _explain(problem: Any) -> str:
-    return f"  {'.'.join(map(str, problem['loc'])) or '(whole document)'}: {problem['msg']}"
+def _problems(error: PolicyError) -> str:
+    return "\n".join(f"  {path}: {message}" for path, message in error.problems)
 
 
 def check_document(document: Document) -> None:
@@ -64,7 +62,7 @@ def check_document(document: Document) -> None:
     try:
         compile(document, registry())
     except PolicyError as error:
-        fail(f"the policy does not compile:\n{error}")
+        fail(f"the policy does not compile:\n{_problems(error)}")
 
 
 @policy.command()
@@ -76,7 +74,7 @@ def export(database: Database, version: int | None, as_json: bool) -> None:
     _number, document = policies.load(database, version)
     values = document.model_dump(mode="json")
     if as_json:
-        click.echo(json.dumps(values, indent=2))
+        emit_json(values)
     else:
         click.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), nl=False)
 
@@ -126,7 +124,7 @@ def _say_published(version: int, document: Document, as_json: bool) -> None:
 
 
 @policy.command(name="list")
-@click.option("--limit", default=20, show_default=True)
+@limit_option(20)
 @json_option
 @with_database
 def list_(database: Database, limit: int, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.accepted import State
-from gateway.commands.output import emit_json, fail, json_option, operator, table, with_database
+from gateway.commands.output import emit_json, fail, json_option, limit_option, operator, table, with_database
 from gateway.mail.address import parse_mailbox
 from gateway.mail.errors import Malformed
 from gateway.mail.reference import parse_reference, reference
@@ -66,7 +66,7 @@ def _all_waiting(database: Database, domain: str, states: Sequence[State]) -> It
 
 @queue.command(name="list")
 @click.option("--domain", default="", help="Only this recipient domain.")
-@click.option("--limit", default=100, show_default=True)
+@limit_option(100)
 @json_option
 @with_database
 def list_(database: Database, domain: str, limit: int, as_json: bool) -> None:
@@ -175,7 +175,7 @@ def redirect(
 
 @queue.command(name="held")
 @click.option("--kind", default="", help="Only this kind, e.g. undeliverable.")
-@click.option("--limit", default=100, show_default=True)
+@limit_option(100)
 @json_option
 @with_database
 def list_held(database: Database, kind: str, limit: int, as_json: bool) -> None:

@@ -1,12 +1,10 @@
 """`gatepost recipients`: who exists in our domains."""
 
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
-from gateway.commands.output import emit_json, fail, json_option, operator, table, with_database
+from gateway.commands.output import emit_json, fail, json_option, operator, read_text, table, with_database
 from gateway.mail.address import domain_of_text, parse_mailbox
 from gateway.mail.errors import Malformed
 from gateway.policy.ledger import RecipientEntry
@@ -106,10 +104,7 @@ def import_(database: Database, file: str, reason: str, as_json: bool) -> None:
 
     Nothing is added when a line is wrong; recipients that are known are left as they are.
     """
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{file}: {error}")
+    text = read_text(file)
     entries, problems = [], []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):

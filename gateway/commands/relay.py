@@ -6,9 +6,12 @@ import click
 
 from gateway.commands.output import emit_json, json_option, operator, table, with_database
 from gateway.commands.terms import ENTRY_HEADINGS, UNTIL, entry_cells
+from gateway.mail.address import domain_of_text
+from gateway.mail.errors import Malformed
 from gateway.policy.ledger import RelaySource
 from gateway.store import relay_sources as store
 from gateway.store.database import Database
+from gateway.store.networks import written_network
 from gateway.store.relay_sources import KINDS
 
 
@@ -33,7 +36,9 @@ def relay() -> None:
     "--domain", "domains", multiple=True, help="Sender domain it may use; repeat for several. Default: our domains."
 )
 @click.option("--any-sender", is_flag=True, help="Any sender domain: for a mail server that forwards.")
-@click.option("--max-per-hour", default=0, show_default=True, help="Messages an hour; 0: no limit.")
+@click.option(
+    "--max-per-hour", type=click.IntRange(0), default=0, show_default=True, help="Messages an hour; 0: no limit."
+)
 @click.option("--until", type=UNTIL, help="End of the approval; an expired source counts as unlisted.")
 @click.option("--review", type=UNTIL, help="When to look at it again.")
 @json_option
@@ -55,12 +60,24 @@ def add(
 
     The longest prefix that matches a peer decides.
     """
-    entry = RelaySource("", network, owner, purpose, kind, domains, any_sender, max_per_hour, until, review)
+    names = tuple([_domain(domain) for domain in domains])
+    try:
+        approved = written_network(network)
+    except Malformed as error:
+        raise Malformed(f"{network}: {error}") from None
+    entry = RelaySource("", approved, owner, purpose, kind, names, any_sender, max_per_hour, until, review)
     added = store.add(database, entry, by=operator(), now=datetime.now(UTC))
     if as_json:
         emit_json(added)
     else:
         click.echo(f"{added.network} may relay, entry {added.id}.")
+
+
+def _domain(text: str) -> str:
+    try:
+        return domain_of_text(text)
+    except ValueError as error:
+        raise Malformed(f"{text}: {error}") from None
 
 
 @relay.command(name="list")

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from gateway import log
+from gateway import log, metrics
 from gateway.commands.migrate import prepare
 from gateway.commands.output import fail
+from gateway.mail.errors import Malformed, NotAllowed, NotFound
 from gateway.masterkey import load_master_key
 from gateway.relay import processes
 from gateway.relay.admission import AdmissionTable
@@ -22,9 +23,14 @@ from gateway.store.database import DatabaseAway
 def _checked_settings() -> Settings:
     settings = load_settings()
     log.configure(settings.log_level)
-    if not settings.master_key.exists():
-        fail(f"GATEPOST_MASTER_KEY_FILE: {settings.master_key} is not there; run `gatepost migrate` first")
-    load_master_key(settings.master_key)
+    try:
+        load_master_key(settings.master_key)
+    except NotFound as error:
+        fail(f"GATEPOST_MASTER_KEY_FILE: {error}; run `gatepost migrate` first")
+    except (Malformed, NotAllowed) as error:
+        fail(f"GATEPOST_MASTER_KEY_FILE: {error}")
+    except OSError as error:
+        fail(f"GATEPOST_MASTER_KEY_FILE: {settings.master_key}: {error.strerror}")
     return settings
 
 
@@ -40,7 +46,13 @@ def _process(name: str, work: Callable[[Settings], None]) -> None:
     log.info("process.stopped")
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Examples:
+  gatepost run
+  GATEPOST_DATA_DIR=/srv/gatepost GATEPOST_WORKERS=4 gatepost run
+"""
+)
 def run() -> None:
     """Start everything: SMTP workers, delivery, schedule, web and the built-in mail drop.
 
@@ -60,6 +72,7 @@ def run() -> None:
         Role("web", functools.partial(_web, settings, web_socket)),
         Role("drop", functools.partial(_drop, settings, drop_socket)),
     ]
+    metrics.sweep_snapshots(settings.run_dir)
     import webui.app  # noqa: F401 (imported before the forks, so that the pages of code are shared)
 
     greeting = functools.partial(_greet, settings, [*listeners, web_socket, drop_socket])
@@ -78,6 +91,8 @@ def _prepare(settings: Settings) -> None:
         if not settings.policy_file.exists():
             fail(f"the database cannot be used ({error}) and there is no last good policy to go on with")
         log.warning("database.away", error=str(error))
+    except NotFound as error:
+        fail(f"{error}; was it migrated by a newer release?")
 
 
 def _bind_listeners(settings: Settings) -> list[Bound]:
@@ -137,28 +152,29 @@ def _drop(settings: Settings, bound: Bound) -> None:
     run_loop(mail_drop.serve(settings.drop, bound.sockets[0]), settings.loop)
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  GATEPOST_WORKERS=4 gatepost smtp\n")
 def smtp() -> None:
     """Run the SMTP workers alone (GATEPOST_WORKERS of them on the same ports)."""
     settings = _checked_settings()
     listeners = _bind_listeners(settings)
     roles = smtp_roles(settings, listeners)
+    metrics.sweep_snapshots(settings.run_dir, "smtp-")  # of workers beyond today's number
     sys.exit(processes.supervise(roles, log_level=settings.log_level))
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  gatepost deliver\n")
 def deliver() -> None:
     """Run the queue: later attempts, notifications, and what dead processes left."""
     _process("deliver", _deliver)
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  gatepost schedule\n")
 def schedule() -> None:
     """Run the scheduled work: retention, held mail, expiry. Leased, so once in a cluster."""
     _process("schedule", _schedule)
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  GATEPOST_WEB_BIND=127.0.0.1:8080 gatepost web\n")
 @click.option(
     "--surface", type=click.Choice(["admin"]), default="admin", show_default=True, help="Which surface to serve."
 )
@@ -172,7 +188,7 @@ def web(surface: str) -> None:
     _process("web", work)
 
 
-@click.command()
+@click.command(epilog="\b\nExample:\n  GATEPOST_DROP_BIND=127.0.0.1:2580 gatepost drop\n")
 def drop() -> None:
     """Run the built-in mail drop: an SMTP server that files everything into a Maildir."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import click
@@ -18,15 +19,33 @@ class Until(click.ParamType[datetime]):
         """Return the moment in UTC."""
         if isinstance(value, datetime):
             return value
-        if value.endswith("d") and value[:-1].isdigit():
-            return datetime.now(UTC) + timedelta(days=int(value[:-1]))
+        now = datetime.now(UTC)
         try:
-            return datetime.combine(date.fromisoformat(value), time(23, 59, 59), UTC)
-        except ValueError:
+            if value.endswith("d") and value[:-1].isdigit():
+                return now + timedelta(days=int(value[:-1]))
+            moment = datetime.combine(date.fromisoformat(value), time(23, 59, 59), UTC)
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} should be a day like 2027-06-30 or a number of days like 90d", param, ctx)
+        if moment < now:
+            self.fail(f"{value!r} lies in the past", param, ctx)
+        return moment
+
+
+class Peer(click.ParamType[str]):
+    """An IP address, as it is stored."""
+
+    name = "ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the address in its usual form; "" stays what it is."""
+        try:
+            return str(ip_address(value)) if value else ""
+        except ValueError:
+            self.fail(f"{value!r} should be an IP address like 192.0.2.7", param, ctx)
 
 
 UNTIL = Until()
+PEER = Peer()
 ENTRY_HEADINGS = ("owner", "reason", "until", "last used", "uses", "id")
 
 

@@ -1,13 +1,11 @@
 """`gatepost whitelist`: the business partners whose mail is admitted, and who may send as us."""
 
 import csv
-import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import click
 
-from gateway.commands.output import emit_json, fail, json_option, operator, table, with_database
+from gateway.commands.output import emit_json, fail, json_option, operator, read_text, table, with_database
 from gateway.commands.terms import ENTRY_HEADINGS, UNTIL, entry_cells
 from gateway.mail.address import domain_of_text, parse_mailbox
 from gateway.mail.errors import Malformed
@@ -15,6 +13,7 @@ from gateway.policy.ledger import Identity, Proof, SendsAsUs, WhitelistEntry
 from gateway.store import conversations, policies, sends_as_us
 from gateway.store import whitelist as store
 from gateway.store.database import Database
+from gateway.store.networks import written_network
 
 WEAK = "WEAK (none)"  # The proof "none" is shown as weak wherever it stands.
 COLUMNS = ("value", "owner", "reason", "networks", "until")
@@ -46,11 +45,15 @@ def entry_of(
     review: datetime | None = None,
 ) -> WhitelistEntry:
     """Make an entry of what was typed; raise Malformed naming what is wrong."""
+    for name, said in (("value", value), ("owner", owner), ("reason", reason)):
+        if not said.strip():
+            raise Malformed(f"the {name} is missing")
     is_address = "@" in value
     try:
         shown = str(parse_mailbox(value)).lower() if is_address else domain_of_text(value)
     except ValueError as error:
         raise Malformed(f"{value}: {error}") from None
+    pinned = tuple([_network(network) for network in networks])
     identities = {
         (False, False): Identity.AUTHOR_DOMAIN,
         (False, True): Identity.AUTHOR_ADDRESS,
@@ -58,9 +61,18 @@ def entry_of(
         (True, True): Identity.ENVELOPE_ADDRESS,
     }
     meant = Proof(proof) if proof else (Proof.PINNED_ADDRESS if networks else Proof.NONE)
+    if (meant is Proof.PINNED_ADDRESS) is not bool(networks):
+        raise Malformed("the proof pinned_address goes with --network, and --network with pinned_address")
     return WhitelistEntry(
-        "", identities[envelope, is_address], shown, subdomains, meant, networks, owner, reason, until, review
+        "", identities[envelope, is_address], shown, subdomains, meant, pinned, owner, reason, until, review
     )
+
+
+def _network(text: str) -> str:
+    try:
+        return written_network(text)
+    except Malformed as error:
+        raise Malformed(f"{text}: {error}") from None
 
 
 @whitelist.command()
@@ -189,38 +201,41 @@ def import_(database: Database, file: str, as_json: bool) -> None:
 
 
 def _read_csv(file: str) -> list[WhitelistEntry]:
+    reader = csv.DictReader(read_text(file).splitlines(), restval="")
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{file}: {error}")
-    reader = csv.DictReader(text.splitlines())
-    missing = [name for name in COLUMNS[:3] if name not in (reader.fieldnames or ())]
-    if missing:
-        fail(f"{file}: the first line should name the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
+        missing = [name for name in COLUMNS[:3] if name not in (reader.fieldnames or ())]
+        if missing:
+            fail(f"{file}: the first line should name the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        fail(f"{file}: line {reader.line_num}: {error}")
     entries, problems = [], []
-    for row in reader:
+    for number, row in rows:
         try:
-            until = UNTIL.convert(row["until"], None, None) if row.get("until") else None
-            networks = tuple((row.get("networks") or "").split())
-            entries.append(
-                entry_of(
-                    (row["value"] or "").strip(),
-                    owner=row["owner"],
-                    reason=row["reason"],
-                    networks=networks,
-                    until=until,
-                )
-            )
-        except (Malformed, ValueError, click.BadParameter) as error:
-            problems.append(f"  line {reader.line_num}: {error}")
+            entries.append(_entry_of_row(row))
+        except (Malformed, click.BadParameter) as error:
+            problems.append(f"  line {number}: {error}")
     if problems:
         fail(f"{file}: nothing was added\n" + "\n".join(problems))
     return entries
 
 
+def _entry_of_row(row: dict[str, str]) -> WhitelistEntry:
+    until, networks = row.get("until", "").strip(), row.get("networks", "").split()
+    return entry_of(
+        row["value"].strip(),
+        owner=row["owner"].strip(),
+        reason=row["reason"].strip(),
+        networks=tuple(networks),
+        until=UNTIL.convert(until, None, None) if until else None,
+    )
+
+
 @whitelist.command()
-@click.option("--days", default=30, show_default=True, help="How far back.")
-@click.option("--least", default=1, show_default=True, help="Messages written to the domain, at least.")
+@click.option("--days", type=click.IntRange(1, 36500), default=30, show_default=True, help="How far back.")
+@click.option(
+    "--least", type=click.IntRange(1), default=1, show_default=True, help="Messages written to the domain, at least."
+)
 @json_option
 @with_database
 def suggest(database: Database, days: int, least: int, as_json: bool) -> None:
@@ -275,8 +290,9 @@ def add_ourselves(
         name = domain_of_text(domain)
     except ValueError as error:
         fail(f"{domain}: {error}")
+    pinned = tuple([_network(network) for network in networks])
     entry = sends_as_us.add(
-        database, SendsAsUs("", name, networks, owner, reason, until), by=operator(), now=datetime.now(UTC)
+        database, SendsAsUs("", name, pinned, owner, reason, until), by=operator(), now=datetime.now(UTC)
     )
     if as_json:
         emit_json(entry)

@@ -257,7 +257,7 @@ class Ledger:
         found = self._named(author, AUTHOR) if author is not None else []
         if mail_from.domain:
             found += self._named(mail_from, ENVELOPE)
-        return tuple([entry for entry in found if is_current(entry.expires_at, now)]) if found else ()
+        return tuple([entry for entry in found if entry.expires_at is None or now < entry.expires_at]) if found else ()
 
     def sends_as_us(self, domain: str, now: datetime) -> tuple[SendsAsUs, ...]:
         """Return who may send as `domain` from outside; an entry for a domain holds for the domains below it."""

@@ -31,6 +31,7 @@ MEMORY_BYTES = 64 << 20
 OVERHEAD_BYTES = 4096  # what a waiting message costs besides its octets
 RECIPIENTS_PER_PARCEL = 100  # RFC 5321 section 4.5.3.1.8: a host has to take so many
 MAX_ROUTES = 10_000  # remembered at once
+RESTING_TASKS = 100  # kept for the next message
 GROUPS_AT_ONCE = 20  # destinations of one message that are tried side by side
 
 OUR_ERROR = local_reply("4.3.0", "an error of ours")
@@ -41,6 +42,9 @@ EVENTS = {
     State.FAILED: "delivery.failed",
     State.HELD: "delivery.held",
 }
+
+
+_Job = tuple[Accepted, Pieces, Policy, int]  # a first attempt and the octets it is counted with
 
 
 class Failure(NamedTuple):
@@ -73,6 +77,8 @@ class Delivery:
         self._memory_bytes = memory_bytes
         self._held_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._resting: list[asyncio.Future[_Job | None]] = []
+        self._at_work = 0
         self._is_closing = False
 
     # -- from memory
@@ -88,19 +94,37 @@ class Delivery:
             self.settled([put_back(accepted, Due(recipient), "", now) for recipient in accepted.recipients])
             return
         self._held_bytes += cost
-        task = asyncio.get_running_loop().create_task(self._first(accepted, pieces, policy, cost))
+        self._at_work += 1
+        job = (accepted, pieces, policy, cost)
+        while self._resting:
+            rest = self._resting.pop()
+            if not rest.done():
+                rest.set_result(job)
+                return
+        task = asyncio.get_running_loop().create_task(self._work(job))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _first(self, accepted: Accepted, pieces: Pieces, policy: Policy, cost: int) -> None:
-        try:
-            await self.attempt(accepted, pieces, [Due(recipient) for recipient in accepted.recipients], policy)
-        finally:
-            self._held_bytes -= cost
+    async def _work(self, job: "_Job | None") -> None:
+        """Make first attempts, one after the other: a new task for each message costs more than waking an old one."""
+        loop = asyncio.get_running_loop()
+        while job is not None:
+            accepted, pieces, policy, cost = job
+            try:
+                await self.attempt(accepted, pieces, [Due(recipient) for recipient in accepted.recipients], policy)
+            finally:
+                self._held_bytes -= cost
+                self._at_work -= 1
+            if self._is_closing or len(self._resting) >= RESTING_TASKS:
+                return
+            del job, accepted, pieces  # a resting task must not keep a message
+            rest: asyncio.Future[_Job | None] = loop.create_future()
+            self._resting.append(rest)
+            job = await rest
 
     @property
     def first_attempts(self) -> int:
-        return len(self._tasks)
+        return self._at_work
 
     @property
     def held_bytes(self) -> int:
@@ -109,6 +133,9 @@ class Delivery:
     async def close(self, seconds: float = 20.0) -> None:
         """Let the first attempts end, put them back into the queue after so long, and close all connections."""
         self._is_closing = True
+        for rest in self._resting:
+            if not rest.done():
+                rest.set_result(None)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
         for task in self._tasks:
@@ -248,12 +275,13 @@ class _Tour:
 
     def _take(self, endpoint: Endpoint, part: Sequence[int], outcome: Outcome) -> list[int]:
         """Settle what the host decided; return those whom it had only no room for in this transaction."""
-        decided = list(zip(part, outcome.replies, strict=True))
+        replies = outcome.replies
+        decided = list(zip(part, replies, strict=True))
         if outcome.elsewhere:
             decided = [one for position, one in enumerate(decided) if position not in outcome.elsewhere]
         again = []
         # RFC 5321 section 4.5.3.1.10: too many recipients; the rest at once, as long as that leads somewhere.
-        if len(part) > 1 and any(reply.code < 300 for reply in outcome.replies):
+        if len(part) > 1 and any(reply.code < 300 for reply in replies):
             again = [key for key, reply in decided if reply.code == 452 and reply.enhanced in ("", "4.5.3")]
             decided = [one for one in decided if one[0] not in again]
         self._settle(decided, str(endpoint), tls=outcome.tls, passes_dsn=outcome.passes_dsn)

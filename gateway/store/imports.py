@@ -24,12 +24,12 @@ from gateway.store.metadata import all_storable, storable
 from gateway.store.statements import Row, insert_new, instant_writer, upsert
 from gateway.verdict import Action
 
-# Recipients of one transaction. It holds up every other writer of a SQLite database for a few milliseconds; with
-# 500 the writes of others took more than 50 ms, one in a hundred, while two processes imported as fast as they
-# could.
+# Recipients of one transaction, which holds up every other writer of a SQLite database for some milliseconds. As many
+# as one statement takes; others then waited 5 ms, one in a hundred, while two processes imported all the time.
 SLICE_ROWS = 256
 MAX_RECIPIENTS = 4000  # characters of the list that searches look into
 REFUSALS = frozenset({Action.REJECT, Action.DEFER})
+NEVER_TRIED = (None, "", "", "", "", None)  # the last columns of a delivery, which tell of the last attempt
 OPEN = frozenset({State.QUEUED, State.ACTIVE, State.HELD})
 
 
@@ -126,8 +126,7 @@ class _Rows:
             # A record that was copied out of its segment is found twice by recovery.
             if key not in self.items:
                 self.items[key] = item
-                addresses = all_storable([str(recipient.address) for recipient in item.accepted.recipients])
-                self._add_message(item.accepted, addresses)
+                addresses = self._add_message(item.accepted)
                 if item.accepted.action not in REFUSALS:
                     self._add_deliveries(item, addresses)
 
@@ -147,7 +146,18 @@ class _Rows:
         conversations.note(connection, [item.accepted for item in new if _leaves(item)])
         return len(new)
 
-    def _add_message(self, accepted: Accepted, addresses: Sequence[str]) -> None:
+    def _add_message(self, accepted: Accepted) -> Sequence[str]:
+        """Add the row, or add to the one of the message's other group; return the recipients' addresses as stored."""
+        mail_from, author, subject, message_id, helo, *addresses = all_storable(
+            [
+                str(accepted.mail_from),
+                accepted.author,
+                accepted.subject,
+                accepted.message_id,
+                accepted.helo,
+                *[str(recipient.address) for recipient in accepted.recipients],
+            ]
+        )
         recipients = addresses[0] if len(addresses) == 1 else storable("\n".join(addresses), MAX_RECIPIENTS)
         row = self.messages.get(accepted.id)
         if row is not None:  # another group of the same message
@@ -155,10 +165,7 @@ class _Rows:
             row[6] += len(addresses)
             if Action(accepted.action).severity > Action(row[16]).severity:
                 row[16:18] = str(accepted.action), accepted.reason
-            return
-        mail_from, author, subject, message_id, helo = all_storable(
-            (str(accepted.mail_from), accepted.author, accepted.subject, accepted.message_id, accepted.helo)
-        )
+            return addresses
         self.messages[accepted.id] = [
             accepted.id,
             accepted.id[-8:],
@@ -181,6 +188,7 @@ class _Rows:
             accepted.policy_version,
             accepted.is_notice,
         ]
+        return addresses
 
     def _add_deliveries(self, item: ImportItem, addresses: Sequence[str]) -> None:
         accepted, write = item.accepted, self.write
@@ -195,15 +203,13 @@ class _Rows:
                 held_as = "undeliverable"
             keeps = state in OPEN or (result is not None and result.notice_due != "")
             location = item.location if keeps else None
-            domain, host, reply = all_storable(
-                (recipient.address.domain, result.host if result else "", result.reply if result else "")
-            )
+            last = self._last(result) if result is not None else NEVER_TRIED
             self.deliveries.append(
                 (
                     accepted.id,
                     accepted.group,
                     address,
-                    domain,
+                    storable(recipient.address.domain),
                     accepted.source,
                     recipient.direction._value_,
                     accepted.route,
@@ -218,16 +224,15 @@ class _Rows:
                     location.segment if location else None,
                     location.offset if location else None,
                     location.length if location else None,
-                    write(result.at) if result else None,
-                    host,
-                    reply,
-                    result.tls if result else "",
-                    result.notice_due if result else "",
-                    None,
+                    *last,
                 )
             )
         if held_as:
             self._add_held(item, held_as)
+
+    def _last(self, result: Settled) -> tuple[Any, ...]:
+        host, reply = all_storable((result.host, result.reply))
+        return self.write(result.at), host, reply, result.tls, result.notice_due, None
 
     def _add_held(self, item: ImportItem, kind: str) -> None:
         accepted = item.accepted

@@ -13,20 +13,28 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from gateway.mail.errors import NotFound
 from gateway.store.database import Database
 
 ADVISORY_LOCK = 4_703_118  # Any number, the same in every process of a cluster.
 
 
 def upgrade(db: Database, revision: str = "head") -> None:
-    """Bring the schema up to `revision`, or leave it as it was. An empty database gets all tables."""
+    """Bring the schema up to `revision`, or leave it as it was. An empty database gets all tables.
+
+    Raises NotFound for a revision that this release does not know.
+    """
     _run(db, lambda config: command.upgrade(config, revision))
 
 
 def downgrade(db: Database, revision: str) -> None:
-    """Take the schema down to `revision` ("base": no tables), or leave it as it was. Data of newer tables are lost."""
+    """Take the schema down to `revision` ("base": no tables), or leave it as it was. Data of newer tables are lost.
+
+    Raises NotFound for a revision that this release does not know.
+    """
     _run(db, lambda config: command.downgrade(config, revision))
 
 
@@ -53,7 +61,10 @@ def _run(db: Database, step: Callable[[Config], None]) -> None:
             _wait_alone(connection)
         config = _config()
         config.attributes["connection"] = connection
-        step(config)
+        try:
+            step(config)
+        except CommandError as error:
+            raise NotFound(f"the database cannot be brought there: {error}") from error
 
 
 def _wait_alone(connection: Connection) -> None:

@@ -11,21 +11,15 @@ from tests.flows.edge import arrival, arrivals
 from tests.flows.gateway import SERVER_IP, Gateway, document, server
 from tests.flows.peer import BOB, PARTNER, Answer, Peer, answer
 from tests.nexthop import NextHop
-from tests.served import Client, authority
+from tests.served import Client
 
 MESSAGE_BYTES = 200_000
 EMPTY = b"From: ann@partner.example\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def gateway(start: Start, inside: NextHop, outside: NextHop, tmp_path_factory: pytest.TempPathFactory) -> Gateway:
-    folder = tmp_path_factory.mktemp("certificate")
-    certificate = authority().issue_cert("gate.corp.example")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    for blob in certificate.cert_chain_pems:
-        blob.write_to_path(folder / "certificate.pem", append=True)
-    tls = {"tls_certificate": folder / "certificate.pem", "tls_key": folder / "key.pem"}
-    return start(document(inside, outside, limits={"message_bytes": MESSAGE_BYTES}), [server()], **tls)
+def gateway(arrange: Start, inside: NextHop, outside: NextHop) -> Gateway:
+    return arrange(document(inside, outside, limits={"message_bytes": MESSAGE_BYTES}), [server()])
 
 
 @pytest.fixture

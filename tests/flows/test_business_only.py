@@ -27,7 +27,7 @@ def policy(inside: NextHop, outside: NextHop, mode: str = "enforce", **changes: 
 
 
 @pytest.fixture(scope="module")
-def gateway(start: Start, inside: NextHop, outside: NextHop) -> Gateway:
+def gateway(arrange: Start, inside: NextHop, outside: NextHop) -> Gateway:
     entries = [
         server(),
         make.partner("partner.example", networks=(f"{PARTNER_IP}/32", "2001:db8:25::/48")),
@@ -37,7 +37,7 @@ def gateway(start: Start, inside: NextHop, outside: NextHop) -> Gateway:
         make.partner("bulk.example", identity=Identity.ENVELOPE_DOMAIN),
         make.partner("past.example", expires_at=YESTERDAY),
     ]
-    return start(policy(inside, outside), entries)
+    return arrange(policy(inside, outside), entries)
 
 
 def receive(
@@ -226,17 +226,19 @@ def test_a_bounce_passes_that_names_the_message_id_as_it_left(
 
 
 def test_suggest_builds_the_list_from_whom_the_company_writes_to(gateway: Gateway) -> None:
-    for number, to in enumerate(("ann@busy.example", "carl@busy.example", "ann@busy.example", "tax@weak.example")):
+    for number, to in enumerate(
+        ("ann@steady.example", "carl@steady.example", "ann@steady.example", "tax@weak.example")
+    ):
         send_out(gateway, f"<learn-{number}@corp.example>", to)
     suggested = {row["domain"]: row for row in gateway.ask("whitelist", "suggest")}
-    assert (suggested["busy.example"]["addresses"], suggested["busy.example"]["messages"]) == (2, 3)
+    assert (suggested["steady.example"]["addresses"], suggested["steady.example"]["messages"]) == (2, 3)
     assert not {"weak.example", "partner.example", "corp.example"} & suggested.keys(), "listed already, or ours"
     # What was suggested is admitted as a list, with the proof that the operator adds.
     file = gateway.folder / "admitted.csv"
-    file.write_text(f"value,owner,reason,networks\nbusy.example,ben,we write to them,{STRANGER_IP}/32\n")
+    file.write_text(f"value,owner,reason,networks\nsteady.example,ben,we write to them,{STRANGER_IP}/32\n")
     gateway.command("whitelist", "import", file)
-    wait_until(lambda: receive(gateway, "ann@busy.example", ip=STRANGER_IP).code == 250, 2, "the entry's effect")
-    assert is_refused(receive(gateway, "ann@busy.example", ip=PARTNER_IP))
+    wait_until(lambda: receive(gateway, "ann@steady.example", ip=STRANGER_IP).code == 250, 2, "the entry's effect")
+    assert is_refused(receive(gateway, "ann@steady.example", ip=PARTNER_IP))
 
 
 # -- what an entry has

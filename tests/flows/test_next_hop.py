@@ -36,22 +36,19 @@ def hops(edge: Edge) -> dict[str, NextHop]:
     }
 
 
-@pytest.fixture(scope="module")
-def nameserver(edge: Edge) -> Nameserver:
-    return edge.nameserver(
-        {
-            # The first host is dead: nobody listens there.
-            ("mx.example", "MX"): ["10 dead.example.", "20 alive.example."],
-            ("dead.example", "A"): ["127.0.0.2"],
-            ("alive.example", "A"): ["127.0.0.1"],
-        }
-    )
+ZONE = {
+    # The first host is dead: nobody listens there.
+    ("mx.example", "MX"): ["10 dead.example.", "20 alive.example."],
+    ("dead.example", "A"): ["127.0.0.2"],
+    ("alive.example", "A"): ["127.0.0.1"],
+}
 
 
 @pytest.fixture(scope="module")
 def gateway(
-    start: Start, inside: NextHop, outside: NextHop, hops: dict[str, NextHop], nameserver: Nameserver
+    arrange: Start, inside: NextHop, outside: NextHop, hops: dict[str, NextHop], nameserver: Nameserver
 ) -> Gateway:
+    nameserver.zone |= ZONE
     closed = {"host": "127.0.0.1", "port": free_port()}
     hops["busy"].on("CONNECT", "421 4.3.2 Too busy")
     routes: dict[str, Any] = {name: {"hops": [hop_at(hop)]} for name, hop in hops.items()}
@@ -62,9 +59,7 @@ def gateway(
         "must-plain": {"hops": [hop_at(hops["plain"])], "tls": "required"},
     }
     by_domain = {f"{name}.example": name for name in routes}
-    policy = document(inside, outside, routes=routes, domain_routes=by_domain)
-    host, port = nameserver.address
-    return start(policy, [server()], nameservers=f'["{host}:{port}"]', allow_local_mx="true")
+    return arrange(document(inside, outside, routes=routes, domain_routes=by_domain), [server()])
 
 
 def send(gateway: Gateway, *to: str, raw: bytes = ASCII_BODY, parameters: str = "", mail_from: str = BOB) -> Answer:
@@ -88,8 +83,8 @@ def test_each_recipient_has_the_result_that_the_next_hop_gave_it(gateway: Gatewa
     assert "550 5.1.1 Nobody of that name" in rows["nobody"].last_reply
     assert "451 4.2.2 Mailbox is busy" in rows["later"].last_reply
     shown = gateway.command("explain", answer.ref).stdout
-    assert "nobody@corp.example: held" in shown
-    assert "later@corp.example: queued" in shown
+    assert "550 5.1.1 Nobody of that name" in shown
+    assert "451 4.2.2 Mailbox is busy" in shown
     # Only who was put off is tried again.
     gateway.rows.make_due()
     gateway.settled(answer.ref, bob=DELIVERED, nobody=HELD, later=DELIVERED)

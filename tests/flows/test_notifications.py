@@ -34,19 +34,15 @@ def without_utf8(edge: Edge) -> NextHop:
 
 
 @pytest.fixture(scope="module")
-def nameserver(edge: Edge) -> Nameserver:
-    return edge.nameserver({("null.example", "MX"): ["0 ."]})
-
-
-@pytest.fixture(scope="module")
 def gateway(
-    start: Start,
+    arrange: Start,
     inside: NextHop,
     outside: NextHop,
     without_dsn: NextHop,
     without_utf8: NextHop,
     nameserver: Nameserver,
 ) -> Gateway:
+    nameserver.zone["null.example", "MX"] = ["0 ."]
     outside.on("RCPT", GONE, when="<gone")
     outside.on("RCPT", "451 4.7.1 Greylisted", when="<grey")
     routes = {
@@ -61,9 +57,7 @@ def gateway(
         "nowhere.example": "by-mx",
     }
     policy = document(inside, outside, routes=routes, domain_routes=by_domain, limits={"warn_hours": 0.0001})
-    host, port = nameserver.address
-    entries = [server(), make.relay_source(f"{FORWARDER_IP}/32", any_sender=True)]
-    return start(policy, entries, nameservers=f'["{host}:{port}"]')
+    return arrange(policy, [server(), make.relay_source(f"{FORWARDER_IP}/32", any_sender=True)])
 
 
 def send(gateway: Gateway, *to: str, parameters: str = "", each: str = "", subject: str = "Offer") -> Answer:

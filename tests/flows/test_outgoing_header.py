@@ -55,10 +55,10 @@ BODY = b"\r\nThe printer is printer.floor2.local, at 10.20.0.9.\r\n"
 
 
 @pytest.fixture(scope="module")
-def gateway(start: Start, inside: NextHop, outside: NextHop) -> Gateway:
+def gateway(arrange: Start, inside: NextHop, outside: NextHop) -> Gateway:
     filters = {"header_hygiene": {"mode": "enforce"}, "loop": {"mode": "enforce"}}
     networks = ["198.51.100.0/24", "2001:db8:aaaa::/48"]
-    return start(document(inside, outside, filters=filters, internal_networks=networks), [server()])
+    return arrange(document(inside, outside, filters=filters, internal_networks=networks), [server()])
 
 
 def message(*fields: tuple[str, str], message_id: str = "<order-4711@shop.corp.internal>") -> bytes:

@@ -26,8 +26,8 @@ def policy(inside: NextHop, *domains: str, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def gateway(start: Start, inside: NextHop) -> Gateway:
-    return start(policy(inside))
+def gateway(arrange: Start, inside: NextHop) -> Gateway:
+    return arrange(policy(inside))
 
 
 def is_taken(gateway: Gateway, domain: str) -> bool:
@@ -61,10 +61,11 @@ def loaded_everywhere(gateway: Gateway, version: int, processes: set[str]) -> di
 
 
 def test_a_roll_back_is_a_publication_like_any_other(gateway: Gateway, inside: NextHop) -> None:
+    before = gateway.put_in_force(policy(inside))
     gateway.put_in_force(policy(inside, "third.example"))
     assert is_taken(gateway, "third.example")
     with gateway.database() as database:
-        version = policies.rollback(database, 2, "tests", now=datetime.now(UTC), check=check_document)
+        version = policies.rollback(database, before, "tests", now=datetime.now(UTC), check=check_document)
     wait_until(lambda: loaded_everywhere(gateway, version, set(WORKERS)), EFFECT_SECONDS, "the old policy")
     assert not is_taken(gateway, "third.example")
 

@@ -89,6 +89,28 @@ def test_more_fields_than_are_kept_is_a_defect() -> None:
     assert facts.author is None  # another From field may stand further down
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("From", "Eve <eve@other.example>"), ("Received", "from a"), ("Received", "from b")],
+        [
+            ("References", "<a@b.example>\r\n <c@d.example>"),
+            ("In-Reply-To", "<e@f.example>"),
+            ("References", "<g@h.example>"),
+        ],
+        [("X-Gatepost-Hop", "v1 1 a"), ("X-Gatepost-Hop", "v1 2 b"), ("Subject", "caf\u00e9")],
+        [("X-Long", "x" * 5000), ("Content-Type", "multipart/report; boundary=x")],
+    ],
+)
+def test_a_line_that_is_no_field_changes_nothing_of_what_the_fields_say(fields: list[tuple[str, str]]) -> None:
+    raw = make.message(*fields)
+    plain, odd = scan(raw), scan(raw.replace(b"\r\n\r\n", b"\r\nno field\r\n\r\n", 1))
+    assert odd.fields[:-1] == plain.fields
+    assert odd.defects == ("not_a_field", *plain.defects)
+    for name in ("authors", "from_count", "subject", "message_id", "hops", "markers", "reply_ids", "dsn_message_ids"):
+        assert getattr(odd, name) == getattr(plain, name), name
+
+
 def test_values_are_cut_one_by_one_and_in_all() -> None:
     facts = scan(make.message(*[("X-Long", "y" * 10_000)] * 200))
     assert max(len(field.value) for field in facts.fields) == MAX_VALUE

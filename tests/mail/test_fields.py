@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.mail.errors import Malformed
-from gateway.mail.fields import DEFECTS, MAX_FIELDS, fold, scan_header, unfold
+from gateway.mail.fields import (
+    DEFECTS,
+    MAX_FIELDS,
+    MAX_PLAIN,
+    fold,
+    plain_fields,
+    scan_header,
+    text_of_value,
+    unfold,
+)
 
 
 def scanned(raw: bytes, max_bytes: int = 1 << 20) -> tuple[list[tuple[str, str]], bytes, tuple[str, ...]]:
@@ -111,6 +120,40 @@ def test_a_well_formed_header_is_read_as_python_reads_it(fields: list[tuple[str,
     found, body, defects = scanned(raw)
     expected = [(name, re.sub(r"\r?\n", "", value)) for name, value in message_from_bytes(raw).items()]
     assert (found, body, defects) == (expected, b"body", ())
+
+
+_pieces = st.sampled_from(
+    [b"A: 1\r\n", b"b:", b" ", b"\t", b"\r\n", b"\r\n ", b"\r", b"\n", b"\0", b"\xc3\xa9", b"\xe9", b"x y", b"\r\n\r\n"]
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(_pieces, max_size=20).map(b"".join))
+def test_an_ordinary_header_is_read_at_once_as_it_is_scanned_and_any_other_is_not(raw: bytes) -> None:
+    spans, body_start, defects = scan_header(raw, 1 << 20)
+    fields, body_at = plain_fields(raw)
+    assert bool(fields) is bool(spans and not defects)
+    if fields:
+        assert body_at == body_start
+        assert [name for _, name, _ in fields] == [span.name for span in spans]
+        assert [whole.encode("latin-1") for whole, _, _ in fields] == [raw[span.start : span.end] for span in spans]
+        values = [unfold(raw[span.value_start : span.end]) for span in spans]
+        assert [text_of_value(value) for _, _, value in fields] == values
+
+
+def test_a_header_of_more_than_64_kib_is_not_read_at_once() -> None:
+    raw = b"A: %b\r\n\r\n"
+    fits = MAX_PLAIN - len(raw) + 2
+    assert plain_fields(raw % (b"x" * fits))[1] == MAX_PLAIN
+    assert plain_fields(raw % (b"x" * (fits + 1)))[0] == []
+
+
+@pytest.mark.parametrize("piece", [b"a", b"a:\r\n", b"a:\r\n \t", b"\r\n ", b"a:\r"])
+def test_a_hostile_header_is_read_at_once_in_little_time(piece: bytes) -> None:
+    raw = (piece * MAX_PLAIN)[: MAX_PLAIN - 4] + b"\r\n\r\n"
+    start = time.process_time()
+    plain_fields(raw)
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,14 @@ async def test_a_reply_that_makes_no_sense_is_never_taken_for_a_delivery(
     assert not [taken for taken in either.messages if taken.was_acknowledged]
 
 
+async def test_a_host_that_says_go_on_to_everything_gets_no_message(either: NextHop) -> None:
+    for verb in ("MAIL", "RCPT", "DATA"):
+        either.on(verb, "354 Go on")
+    [reply] = (await send(either, parcel())).replies
+    assert 400 <= reply.code < 500
+    assert either.messages == []
+
+
 @pytest.mark.parametrize("how", [Does.CLOSE, Does.RESET])
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
 async def test_a_connection_lost_in_the_envelope_lets_another_host_have_it(

@@ -123,6 +123,17 @@ async def test_a_burst_over_few_connections_is_settled_whole(office: Office, hop
     assert hop.most_open <= 4
 
 
+async def test_messages_after_a_burst_are_delivered_as_before(office: Office, hop: NextHop) -> None:
+    for number in (0, 100, 200):  # the second and third time tasks of the first are there
+        for one in range(number, number + 5):
+            office.delivery.first_attempt(accepted(number=one), (RAW,), policy(hop))
+        assert office.delivery.first_attempts == 5
+        await settled(office, 5 * (number // 100 + 1))
+        await hop.until(lambda: office.delivery.first_attempts == 0)
+        assert office.delivery.held_bytes == 0
+    assert len({one.message_id for one in office.desk.results}) == 15
+
+
 async def test_closing_lets_attempts_end_and_puts_back_what_takes_too_long(hop: NextHop) -> None:
     office = Office()
     hop.on("END", Does.STALL, when="slow@")
@@ -371,6 +382,9 @@ async def test_a_slow_domain_does_not_hold_up_the_results_of_others(hop: NextHop
 
 async def test_an_error_of_ours_settles_the_rest_for_another_attempt(hop: NextHop) -> None:
     class Broken:
+        def fixed(self, *_: object) -> None:
+            return None
+
         async def endpoints(self, *_: object) -> None:
             raise RuntimeError("a bug")
 

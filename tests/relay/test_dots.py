@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.relay import dots
-from gateway.relay.dots import stuffed
+from gateway.relay.dots import stuffed, stuffed_whole
 
 
 def whole(raw: bytes) -> bytes:
@@ -63,3 +63,13 @@ def test_long_pieces_are_cut_without_a_trace(monkeypatch: pytest.MonkeyPatch, sl
 def test_a_big_message_is_never_copied_whole() -> None:
     raw = b"x" * 10_000_000
     assert max(map(len, stuffed([memoryview(raw)]))) <= dots.SLICE + 2
+
+
+@example(b"x", [])
+@example(b"\r\n.\r\n", [])
+@given(
+    st.lists(st.sampled_from([b"\r\n", b".", b"a", b"\r", b"\n"]), max_size=20).map(b"".join),
+    st.lists(st.integers(0, 40)),
+)
+def test_a_small_message_goes_with_its_final_dot_as_its_pieces_do(raw: bytes, places: list[int]) -> None:
+    assert stuffed_whole(cut(raw, places)) == whole(raw) + b".\r\n"
