@@ -1,5 +1,6 @@
 """Serve the web application with uvicorn on a socket that is bound already."""
 
+import signal
 import socket
 import threading
 
@@ -27,11 +28,19 @@ def run(settings: Settings, listening: socket.socket) -> None:
         timeout_keep_alive=15,
         limit_concurrency=200,
     )
+    server = uvicorn.Server(config)
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn has handlers of its own, and raises at its end what it caught: that must not cut our own end short.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     ended = threading.Event()
     beat = threading.Thread(target=_write_snapshots, args=(settings, ended), daemon=True)
     beat.start()
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         ended.set()
         beat.join()

@@ -46,10 +46,10 @@ def test_base_removes_all_tables(run: Run, ask: Ask) -> None:
     assert ask("migrate") == {"revision": schema.head(), "policy_version": 1}
 
 
-@pytest.mark.parametrize("revision", ["9999", "0000", "nonsense", "-1"])
+@pytest.mark.parametrize("revision", ["9999", "0000", "nonsense"])
 def test_an_unknown_revision_is_named(run: Run, revision: str) -> None:
     run("migrate")
-    result = run("migrate", f"--to={revision}", status=1)
+    result = run("migrate", "--to", revision, status=1)
     assert result.stderr.startswith(f"gatepost: --to {revision}: ")
     assert len(result.stderr.splitlines()) == 1
 

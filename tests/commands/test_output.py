@@ -62,14 +62,19 @@ def test_no_control_character_reaches_the_terminal(
         assert ("\x9b31m" in text) or command[0] in ("policy", "queue")
 
 
-def test_what_went_wrong_is_printed_safely(run: Run, database: Database) -> None:
-    for command in (
+@pytest.mark.parametrize(
+    "command",
+    [
         ["explain", STEERING],
         ["whitelist", "end", STEERING],
-        ["whitelist", "add", STEERING, "--owner", "a"],
-    ):
-        result = run(*command, *(["--reason", "r"] if "--owner" in command else []), status=1)
-        assert [char for char in result.stderr if not char.isprintable() and char != "\n"] == []
+        ["whitelist", "add", STEERING, "--owner", "ann", "--reason", "none"],
+        ["policy", "check", STEERING],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_what_went_wrong_is_printed_safely(run: Run, database: Database, command: list[str]) -> None:
+    result = run(*command, status=1)
+    assert [char for char in result.stderr if not char.isprintable() and char != "\n"] == []
 
 
 def shown(action: Any, *arguments: Any, **options: Any) -> str:
