@@ -49,7 +49,7 @@ class ForgettingIntake:
     def has_room(self, size=0):
         """There is always room for nothing."""
 
-    async def take(self, session, envelope, raw, policy):
+    async def take(self, session, envelope, raw, policy, *, has_dots=True):
         """Answer 250, untruthfully."""
         return replies.QUEUED
 

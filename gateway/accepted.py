@@ -39,6 +39,7 @@ class Accepted(Struct, frozen=True):
     `id` is the message's; `group` counts its groups from 0, and only group 0 carries the trace (MessagePack of
     `verdict.Trace`). `held` is the kind of hold ("" : it is delivered). `may_notify`: a failure is told to `mail_from`;
     otherwise it is held as undeliverable. `message_id` is the Message-ID as received, `sent_message_id` as it leaves.
+    `is_ascii`: no octet is over 127, False when that is not known; `has_dots`: a line may begin with a dot.
     `used_entries` are ledger rows whose last use this message is. `author` and `subject` are for lists, redacted.
     """
 
@@ -72,6 +73,8 @@ class Accepted(Struct, frozen=True):
     policy_version: int = 0
     sha256: str = ""
     used_entries: tuple[str, ...] = ()
+    is_ascii: bool = False
+    has_dots: bool = True
     trace: bytes = b""
 
 

@@ -141,57 +141,57 @@ def configure(level: str = "info", process: str = "gatepost", stream: TextIO | N
         cache_logger_on_first_use=False,
     )
     _Current.lines = _Line(stream or sys.stderr)
-    _Current.logger = structlog.get_logger().bind()
+    logger = structlog.get_logger().bind()
+    for name in LEVELS:
+        setattr(_Current, name, staticmethod(getattr(logger, name)))
 
 
 def gather(loop: asyncio.AbstractEventLoop) -> None:
     """Let lines of level info wait for company, at most a twentieth of a second; call `flush` at the end."""
-    _logger()
     _Current.lines.gather(loop)
 
 
 def flush() -> None:
     """Write what waits, and write at once from now on."""
-    if _Current.lines is not None:
-        _Current.lines.flush()
-        _Current.lines.gather(None)
+    _Current.lines.flush()
+    _Current.lines.gather(None)
 
 
 def take_lost() -> int:
     """Return how many lines could not be written since the last call."""
-    if _Current.lines is None:
-        return 0
     lost: int = _Current.lines.lost
     _Current.lines.lost = 0
     return lost
 
 
 class _Current:
-    logger: Any = None
+    """The logger in force. Its methods are bound once: they are called twice for each message."""
+
     lines: Any = None
-
-
-def _logger() -> Any:
-    if _Current.logger is None:
-        configure()
-    return _Current.logger
+    debug: Any
+    info: Any
+    warning: Any
+    error: Any
 
 
 def debug(event: str, **fields: Any) -> None:
     """Write a line for the developer."""
-    _logger().debug(event, **fields)
+    _Current.debug(event, **fields)
 
 
 def info(event: str, **fields: Any) -> None:
     """Write a line for what went as it should."""
-    _logger().info(event, **fields)
+    _Current.info(event, **fields)
 
 
 def warning(event: str, **fields: Any) -> None:
     """Write a line for what needs an eye."""
-    _logger().warning(event, **fields)
+    _Current.warning(event, **fields)
 
 
 def error(event: str, **fields: Any) -> None:
     """Write a line for what needs a hand."""
-    _logger().error(event, **fields)
+    _Current.error(event, **fields)
+
+
+configure()

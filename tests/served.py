@@ -66,7 +66,9 @@ class RecordingIntake:
     def has_room(self, size: int = 0) -> Reply | None:
         return self.room
 
-    async def take(self, session: Session, envelope: Envelope, raw: bytes, policy: Policy) -> Reply:
+    async def take(
+        self, session: Session, envelope: Envelope, raw: bytes, policy: Policy, *, has_dots: bool = True
+    ) -> Reply:
         self.begun += 1
         while not self.may_answer.is_set():
             await asyncio.sleep(0.005)

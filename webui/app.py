@@ -63,7 +63,8 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.add_exception_handler(Exception, _failed)
     app.middleware("http")(_guard)
 
-    @app.get("/", include_in_schema=False)
+    @app.get("/")
+    @app.get("/admin")
     def start() -> RedirectResponse:
         return RedirectResponse(messages.PAGE.path, status_code=303)
 

@@ -1,6 +1,7 @@
 """`gatepost run` and the processes that it is made of."""
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,16 @@ from gateway.relay.processes import Role
 from gateway.relay.sockets import Bound, bind
 from gateway.settings import Settings, load_settings
 from gateway.store.database import DatabaseAway
+
+
+PROCESS_MODULES = (
+    "gateway.relay.deliver_worker",
+    "gateway.relay.drop",
+    "gateway.relay.schedule_worker",
+    "gateway.commands.web_server",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.lifespan.off",
+)
 
 
 def _checked_settings() -> Settings:
@@ -73,10 +84,15 @@ def run() -> None:
         Role("drop", functools.partial(_drop, settings, drop_socket)),
     ]
     metrics.sweep_snapshots(settings.run_dir)
-    import webui.app  # noqa: F401 (imported before the forks, so that the pages of code are shared)
-
+    _import_all()
     greeting = functools.partial(_greet, settings, [*listeners, web_socket, drop_socket])
     sys.exit(processes.supervise(roles, log_level=settings.log_level, on_started=greeting))
+
+
+def _import_all() -> None:
+    """Import what the processes need before they are forked: they share those pages of memory."""
+    for name in PROCESS_MODULES:
+        importlib.import_module(name)
 
 
 def _prepare(settings: Settings) -> None:

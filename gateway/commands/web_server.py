@@ -26,6 +26,7 @@ def run(settings: Settings, listening: socket.socket) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=15,
+        timeout_graceful_shutdown=10,
         limit_concurrency=200,
     )
     server = uvicorn.Server(config)

@@ -60,7 +60,6 @@ class Facts(Struct, frozen=True):
     hops: int = 0
     eight_bit_header: bool = False
     eight_bit_body: bool = False
-    long_lines: bool = False
     parts: tuple[Part, ...] = ()
     links: tuple[str, ...] = ()
     text: str = ""

@@ -118,7 +118,6 @@ def scan(raw: bytes, *, envelope: Envelope | None = None) -> Facts:
         hops=header.hops,
         eight_bit_header=not is_ascii and not raw[:body_start].isascii(),
         eight_bit_body=not is_ascii and not raw[body_start:].isascii(),
-        long_lines=_has_long_lines(raw),
         defects=tuple(defects),
         markers=tuple([value[:MAX_VALUE] for value in header.all("x-gatepost-hop")[:MAX_MARKERS]]),
         reply_ids=_reply_ids(header.replies) if header.replies else (),
@@ -196,17 +195,6 @@ def first_id(value: str) -> str:
     """Return the Message-ID of a value in its angle brackets; what is no such thing stays as it is, cut at 998."""
     found = _MESSAGE_ID.search(value[:MAX_VALUE])
     return found[0] if found else value[:998]
-
-
-def _has_long_lines(raw: bytes) -> bool:
-    """Tell whether any line is over 998 octets: from line end to the last line end within reach, never line by line."""
-    at, last = 0, len(raw) - MAX_LINE + 2
-    while at < last:
-        end = raw.rfind(b"\n", at, at + MAX_LINE)
-        if end < 0:
-            return True
-        at = end + 1
-    return False
 
 
 def _returned_ids(raw: bytes, body_start: int, header: _Header, envelope: Envelope | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from gateway.relay.adaptation import adapt
 from gateway.relay.attempt import Attempt
-from gateway.relay.dots import stuffed, stuffed_whole
+from gateway.relay.dots import slices, stuffed, stuffed_whole
 from gateway.relay.parcel import Outcome, Parcel, mail_command, rcpt_command
 from gateway.relay.reply_stream import HostReply, Lost, ReplyStream, local_reply
 
@@ -301,7 +301,7 @@ class Connection:
             self._stream.abort()
 
     async def _write_pieces(self, parcel: Parcel) -> None:
-        for chunk in stuffed(parcel.pieces):
+        for chunk in stuffed(parcel.pieces) if parcel.has_dots else slices(parcel.pieces):
             self._stream.write(chunk)
             await self._stream.room(self._timeouts.block)
 

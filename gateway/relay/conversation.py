@@ -40,6 +40,7 @@ class Take(Struct, frozen=True):
     envelope: Envelope
     raw: bytes
     policy: Policy
+    has_dots: bool = True  # a line may begin with a dot
 
 
 class StartTls(Struct, frozen=True):
@@ -344,7 +345,8 @@ class Conversation:
         if isinstance(body, ChunkReader):
             self._end_chunk(body)
         else:
-            self._complete(b"" if body.is_too_big else body.raw, is_too_big=body.is_too_big)
+            raw = b"" if body.is_too_big else body.raw
+            self._complete(raw, is_too_big=body.is_too_big, has_dots=body.has_dots)
         self._end_if_drained()
         return True
 
@@ -364,7 +366,7 @@ class Conversation:
         if chunk.is_last:
             self.transaction = None
 
-    def _complete(self, raw: bytes, *, is_too_big: bool = False) -> None:
+    def _complete(self, raw: bytes, *, is_too_big: bool = False, has_dots: bool = True) -> None:
         """The message is whole: hand it over, or refuse it for its form."""
         transaction = self.transaction
         assert transaction is not None
@@ -379,7 +381,8 @@ class Conversation:
             self.refuse(refusals.BARE_LINE_ENDS)
         else:
             whole = raw if is_clean else data.repair_line_ends(raw)
-            self.step = Take(transaction.session, transaction.envelope(), whole, transaction.policy)
+            may_have_dots = has_dots or not is_clean
+            self.step = Take(transaction.session, transaction.envelope(), whole, transaction.policy, may_have_dots)
         self.transaction = None
 
     # --- PROXY --------------------------------------------------------------------------------------------------------

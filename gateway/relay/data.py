@@ -37,6 +37,11 @@ class DataReader:
         self.is_too_big = False
         self.is_endless = False
 
+    @property
+    def has_dots(self) -> bool:
+        """Whether a line of `raw` may begin with a dot; False saves looking for one when it is sent on."""
+        return self._has_dots
+
     def feed(self, data: bytes, at: int) -> int:
         """Take octets from `data[at:]`. Return where the message has ended in `data`, or -1 while more is to come.
 

@@ -271,6 +271,8 @@ class _Tour:
             accepted.smtputf8,
             accepted.ret,
             accepted.envid,
+            accepted.is_ascii,
+            accepted.has_dots,
         )
 
     def _take(self, endpoint: Endpoint, part: Sequence[int], outcome: Outcome) -> list[int]:

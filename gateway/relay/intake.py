@@ -73,7 +73,9 @@ class Intake:
             return replies.BACKLOG_FULL
         return None
 
-    async def take(self, session: Session, envelope: Envelope, raw: bytes, policy: Policy) -> Reply:
+    async def take(
+        self, session: Session, envelope: Envelope, raw: bytes, policy: Policy, *, has_dots: bool = True
+    ) -> Reply:
         """Carry one message to its outcome; return what the peer is told."""
         started = time.perf_counter()
         now = datetime.now(UTC)
@@ -93,6 +95,7 @@ class Intake:
             verdicts=share_out(judgement.verdicts),
             policy=policy,
             timings_ms={"judge": round(took * 1000, 3)},
+            has_dots=has_dots,
         )
         for verdict in judged.verdicts:
             metrics.count("messages", verdict.action)

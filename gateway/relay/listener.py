@@ -250,7 +250,8 @@ class Listener(SMTP):
 
     async def _take(self, talk: Conversation, step: Take) -> None:
         try:
-            reply = await self._services.intake.take(step.session, step.envelope, step.raw, step.policy)
+            intake = self._services.intake
+            reply = await intake.take(step.session, step.envelope, step.raw, step.policy, has_dots=step.has_dots)
         except Exception as error:  # border: one message
             log.error("session.failed", error=f"{type(error).__name__}: {error}", peer=step.session.peer_ip)
             reply = replies.LOCAL_ERROR

@@ -41,6 +41,7 @@ class Judged(msgspec.Struct, frozen=True):
     verdicts: tuple[Verdict, ...]
     policy: Policy
     timings_ms: dict[str, float]
+    has_dots: bool = True
 
     @property
     def ref(self) -> str:
@@ -198,6 +199,8 @@ def head(
         tls=session.tls.version if session.tls else "",
         policy_version=policy.version,
         used_entries=_used_entries(judged),
+        is_ascii=not (facts.eight_bit_header or facts.eight_bit_body),
+        has_dots=judged.has_dots,
         trace=trace,
     )
 

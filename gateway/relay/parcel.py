@@ -25,11 +25,13 @@ class Parcel(Struct, frozen=True):
     smtputf8: bool = False
     ret: Ret | None = None
     envid: str = ""
+    is_ascii: bool = False  # known to be; otherwise its octets are looked at
+    has_dots: bool = True  # a line may begin with a dot
 
     @property
     def has_eight_bits(self) -> bool:
         """Whether any octet is over 127, whatever the sender declared."""
-        return not all(_is_ascii(piece) for piece in self.pieces)
+        return not self.is_ascii and not all(_is_ascii(piece) for piece in self.pieces)
 
     @property
     def has_ascii_header(self) -> bool:

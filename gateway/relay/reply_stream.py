@@ -156,7 +156,7 @@ class ReplyStream(asyncio.Protocol):
         self._expected += replies
         self.write(data)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write what is not answered yet: a piece of a message."""
         if self._lost is None and self._transport is not None:
             self._transport.write(data)

@@ -22,8 +22,13 @@ class Intake(Protocol):
     def has_room(self, size: int = 0) -> Reply | None:
         """Return the reply that turns a transaction away at MAIL, or None. `size` is as declared, 0 when unknown."""
 
-    async def take(self, session: Session, envelope: Envelope, raw: bytes, policy: Policy) -> Reply:
-        """Carry one message to its outcome. Runs to its end even when the peer hangs up meanwhile."""
+    async def take(
+        self, session: Session, envelope: Envelope, raw: bytes, policy: Policy, *, has_dots: bool = True
+    ) -> Reply:
+        """Carry one message to its outcome. Runs to its end even when the peer hangs up meanwhile.
+
+        `has_dots`: a line of `raw` may begin with a dot.
+        """
 
 
 class Events(Protocol):

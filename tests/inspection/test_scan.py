@@ -18,7 +18,7 @@ def test_an_ordinary_message_has_its_facts_and_no_defects() -> None:
     assert facts.reply_ids == ("<x@y.example>",)
     assert raw[facts.body_start :] == b"Hello, Bob.\r\n"
     assert (facts.size, facts.defects) == (len(raw), ())
-    assert (facts.eight_bit_header, facts.eight_bit_body, facts.long_lines) == (False, False, False)
+    assert (facts.eight_bit_header, facts.eight_bit_body) == (False, False)
 
 
 def test_spans_cover_the_fields_with_their_line_ends() -> None:
@@ -39,28 +39,6 @@ def test_octets_beyond_ascii_are_told_apart_by_place() -> None:
     body = scan(make.message(body="é\r\n".encode()))
     assert (header.eight_bit_header, header.eight_bit_body) == (True, False)
     assert (body.eight_bit_header, body.eight_bit_body) == (False, True)
-
-
-@pytest.mark.parametrize(
-    ("body", "is_long"),
-    [
-        (b"x" * 998 + b"\r\n", False),  # RFC 5322 section 2.1.1
-        (b"x" * 999 + b"\r\n", True),
-        (b"x" * 998, False),
-        (b"x" * 999, True),
-        (b"short\r\n" * 1000 + b"x" * 999 + b"\r\n" + b"short\r\n" * 1000, True),
-        ((b"x" * 998 + b"\r\n") * 50, False),
-        (b"", False),
-    ],
-)
-def test_lines_over_998_octets_are_noticed(body: bytes, is_long: bool) -> None:
-    assert scan(make.message(body=body)).long_lines is is_long
-
-
-@given(st.lists(st.integers(0, 1200), max_size=8), st.booleans())
-def test_long_lines_are_found_wherever_they_stand(lengths: list[int], ends: bool) -> None:
-    body = b"\r\n".join(b"x" * length for length in lengths) + (b"\r\n" if ends else b"")
-    assert scan(make.message(body=body)).long_lines is any(length > 998 for length in lengths)
 
 
 def test_our_own_markers_are_kept_as_they_are() -> None:

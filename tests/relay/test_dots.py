@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.relay import dots
-from gateway.relay.dots import stuffed, stuffed_whole
+from gateway.relay.dots import slices, stuffed, stuffed_whole
 
 
 def whole(raw: bytes) -> bytes:
@@ -73,3 +73,8 @@ def test_a_big_message_is_never_copied_whole() -> None:
 )
 def test_a_small_message_goes_with_its_final_dot_as_its_pieces_do(raw: bytes, places: list[int]) -> None:
     assert stuffed_whole(cut(raw, places)) == whole(raw) + b".\r\n"
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5))
+def test_what_has_no_dots_is_sent_as_it_is(pieces: list[bytes]) -> None:
+    assert b"".join(slices(pieces)) == b"".join(pieces)

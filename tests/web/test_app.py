@@ -26,8 +26,9 @@ def app(settings: Settings, database: Database) -> FastAPI:
     return create_app(settings, database)
 
 
-def test_the_start_leads_to_the_messages(client: TestClient) -> None:
-    answer = client.get("/", follow_redirects=False)
+@pytest.mark.parametrize("path", ["/", "/admin"])
+def test_the_start_leads_to_the_messages(client: TestClient, path: str) -> None:
+    answer = client.get(path, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/admin/messages")
 
 
