@@ -20,7 +20,6 @@ from gateway.relay.sockets import Bound, bind
 from gateway.settings import Settings, load_settings
 from gateway.store.database import DatabaseAway
 
-
 PROCESS_MODULES = (
     "gateway.relay.deliver_worker",
     "gateway.relay.drop",
