@@ -80,7 +80,7 @@ def run() -> None:
         Role("deliver", functools.partial(_deliver, settings)),
         Role("schedule", functools.partial(_schedule, settings)),
         Role("web", functools.partial(_web, settings, web_socket)),
-        Role("drop", functools.partial(_drop, settings, drop_socket)),
+        Role("drop", functools.partial(_drop, settings, drop_socket), drop_socket.sockets[0]),
     ]
     metrics.sweep_snapshots(settings.run_dir)
     _import_all()

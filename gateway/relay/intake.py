@@ -64,14 +64,26 @@ class Intake:
         self._delivery = delivery
         self._answers = answers
         self._in_data = in_data
+        self._had_room = True
 
     def has_room(self, size: int = 0) -> Reply | None:
         """Return the reply that turns a transaction away at MAIL, or None."""
-        if not self._spool.has_room(size):
+        has_room = self._spool.has_room(size)
+        if has_room is not self._had_room:
+            self._note_room(has_room)
+        if not has_room:
             return replies.STORAGE_FULL
         if self._importer.is_full:
             return replies.BACKLOG_FULL
         return None
+
+    def _note_room(self, has_room: bool) -> None:
+        """Say once that mail is turned away, and once that it is taken again."""
+        self._had_room = has_room
+        if has_room:
+            log.info("spool.room")
+        else:
+            log.warning("spool.full")
 
     async def take(
         self, session: Session, envelope: Envelope, raw: bytes, policy: Policy, *, has_dots: bool = True

@@ -7,7 +7,9 @@ frozen out of the garbage collector before the first fork: the children share th
 import ctypes
 import gc
 import os
+import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +21,7 @@ from gateway import log, metrics
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 HEALTHY_SECONDS = 30.0  # Whoever lived so long is restarted without delay.
+SOCKET_POLL_SECONDS = 0.2  # how often a socket is looked at whose process is not there
 STOP_SECONDS = 40.0  # More than the longest drain; after that SIGKILL.
 # Mail makes many short-lived values without cycles: with Python's 700 a collection comes every few messages.
 GC_THRESHOLDS = (20_000, 20, 20)
@@ -28,10 +31,11 @@ WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 
 
 class Role(Struct, frozen=True):
-    """One process: its name, and what it does until SIGTERM."""
+    """One process: its name, and what it does until SIGTERM. With `waits_at` it begins when somebody connects there."""
 
     name: str
     run: Callable[[], None]
+    waits_at: socket.socket | None = None
 
 
 class _Child:
@@ -49,8 +53,7 @@ def supervise(roles: Sequence[Role], *, log_level: str, on_started: Callable[[],
     gc.freeze()
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     children = [_Child(role) for role in roles]
-    for child in children:
-        _start(child, log_level)
+    _start_due(children, log_level)
     if on_started is not None:
         on_started()
     while True:
@@ -58,16 +61,27 @@ def supervise(roles: Sequence[Role], *, log_level: str, on_started: Callable[[],
         if received is not None and received.si_signo != signal.SIGCHLD:
             break
         _reap(children)
-        for child in children:
-            if child.pid == 0 and time.monotonic() >= child.start_at:
-                _start(child, log_level)
+        _start_due(children, log_level)
     return _stop(children)
+
+
+def _start_due(children: Sequence[_Child], log_level: str) -> None:
+    for child in children:
+        if child.pid == 0 and time.monotonic() >= child.start_at and _is_wanted(child.role):
+            _start(child, log_level)
+
+
+def _is_wanted(role: Role) -> bool:
+    """True unless the process waits for its first connection, as the mail drop does: most gateways need none."""
+    return role.waits_at is None or bool(select.select([role.waits_at], [], [], 0)[0])
 
 
 def _wait_seconds(children: Sequence[_Child]) -> float:
     """Until the next restart is due, at most a second: a lost SIGCHLD is noticed soon anyway."""
-    waits = [child.start_at - time.monotonic() for child in children if child.pid == 0]
-    return max(0.0, min([1.0, *waits]))
+    absent = [child for child in children if child.pid == 0]
+    longest = SOCKET_POLL_SECONDS if any(child.role.waits_at is not None for child in absent) else 1.0
+    waits = [child.start_at - time.monotonic() for child in absent if child.role.waits_at is None]
+    return max(0.0, min([longest, *waits]))
 
 
 def _start(child: _Child, log_level: str) -> None:
@@ -140,7 +154,7 @@ def _note_death(child: _Child, status: int) -> None:
 
 
 def _stop(children: Sequence[_Child]) -> int:
-    """End in the order given (listeners first), so that what has been accepted can still be delivered."""
+    """Tell all to end, and wait; return 0, or 1 when one had to be killed. What was not delivered is in the queue."""
     alive = {child.pid: child for child in children if child.pid}
     for pid in alive:
         os.kill(pid, signal.SIGTERM)

@@ -1,7 +1,8 @@
 """A small family of processes under the real supervisor: `python -m tests.relay.supervised FOLDER [ROLE…]`.
 
-Roles: `listener` answers each connection with its pid (the port is printed first), `sleeper` waits for SIGTERM,
-`failing` raises at once, `deaf` ignores SIGTERM. Each process notes its pid in a file of its role's name.
+Roles: `listener` answers each connection with its pid (the port is printed first), `lazy` does so and begins with the
+first one, `sleeper` waits for SIGTERM, `failing` raises at once, `deaf` ignores SIGTERM. Each process notes its pid in
+a file of its role's name.
 """
 
 import os
@@ -47,6 +48,7 @@ def main(folder: Path, names: list[str]) -> int:
     print(bound.address, flush=True)
     works: dict[str, Callable[[], None]] = {
         "listener": lambda: listen(bound.sockets[0]),
+        "lazy": lambda: listen(bound.sockets[0]),
         "sleeper": wait,
         "deaf": wait,
         "failing": fail,
@@ -59,7 +61,7 @@ def main(folder: Path, names: list[str]) -> int:
             note_pid(folder, name)
             works[name]()
 
-        return Role(name, run)
+        return Role(name, run, bound.sockets[0] if name == "lazy" else None)
 
     processes.STOP_SECONDS = DEAF_SECONDS
     return processes.supervise(

@@ -55,7 +55,7 @@ class Family:
         return self.process.wait(SECONDS)
 
     def close(self) -> None:
-        family = [pid for role in ("listener", "sleeper", "deaf") for pid in self.pids(role)]
+        family = [pid for role in ("listener", "lazy", "sleeper", "deaf") for pid in self.pids(role)]
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -105,6 +105,19 @@ def test_who_is_killed_is_started_again_and_the_port_keeps_accepting(family: Cal
     assert (died["name"], died["pid"], died["status"]) == ("listener", first, -9)
     # The others were not touched.
     assert len(one.pids("sleeper")) == 1
+    assert one.end() == 0
+
+
+def test_who_waits_for_a_connection_begins_with_the_first_one(family: Callable[..., Family]) -> None:
+    one = family("lazy", "sleeper")
+    until(lambda: one.pids("sleeper"))
+    assert one.pids("lazy") == []
+    first = one.ask()
+    assert one.pids("lazy") == [first]
+    os.kill(first, signal.SIGKILL)
+    until(lambda: one.events("process.died"))
+    assert one.pids("lazy") == [first]  # nobody needs it
+    assert one.ask() != first
     assert one.end() == 0
 
 
