@@ -96,6 +96,49 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         Journal(tmp_path / "nowhere").note(results(1))
 
 
+def test_a_full_disk_tears_no_hole_into_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = results(3)
+    one = Journal(tmp_path)
+    one.note(noted[:1])
+    one.flush()
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(journal.os, "write", lambda fd, octets: write(fd, octets[:10]))
+        one.note(noted[1:2])
+        with pytest.raises(OSError, match="No space left"):
+            one.flush()
+    one.note(noted[2:])
+    one.flush()
+    assert read_results(tmp_path) == [noted[0], noted[2]]
+
+
+def test_a_journal_whose_folder_is_gone_writes_into_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "ROLL_BYTES", 0)
+    folder = tmp_path / "owner"
+    folder.mkdir()
+    one = Journal(folder)
+    one.note(results(1))
+    one.flush()
+    folder.rename(tmp_path / "gone")
+    with pytest.raises(OSError, match="No such file"):
+        one.note(results(1))
+    with (tmp_path / "other").open("wb", buffering=0):  # gets the number that the journal's file had
+        with pytest.raises(OSError, match="No such file"):
+            one.note(results(1))
+        one.close()
+    assert (tmp_path / "other").read_bytes() == b""
+
+
+def test_what_was_noted_last_is_kept_at_an_orderly_end(tmp_path: Path) -> None:
+    noted = results(2)
+    one = Journal(tmp_path)
+    one.note(noted)
+    one.close()
+    assert read_results(tmp_path) == noted
+
+
 @given(cut=st.integers(min_value=0, max_value=400))
 def test_a_torn_tail_takes_no_whole_result_with_it(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("journal")

@@ -219,7 +219,7 @@ async def test_appending_nothing_writes_nothing(make_spool: MakeSpool) -> None:
 
 
 async def test_a_segment_rolls_when_the_next_batch_would_make_it_too_large(make_spool: MakeSpool) -> None:
-    spool = make_spool(segment_bytes=3000)
+    spool = make_spool(segment_bytes=3600)
     locations = [(await append(spool, number, size=1000))[0] for number in range(4)]
     assert [location.segment[-6:-4] for location in locations] == ["01", "01", "02", "02"]
     assert spool.rolled_segments() == [locations[0].segment]

@@ -4,6 +4,8 @@ Results are appended without a flush: the kernel keeps them when the process die
 repeated, which at-least-once allows; the mail itself is in the segments, which are flushed.
 """
 
+import contextlib
+import errno
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -52,7 +54,13 @@ class Journal:
         if self._pending:
             packed = _encode(self._pending)
             self._pending.clear()
-            self._size += os.write(self._fd, _HEAD.pack(len(packed), crc32(packed)) + packed)
+            entry = _HEAD.pack(len(packed), crc32(packed)) + packed
+            written = os.write(self._fd, entry)
+            if written < len(entry):
+                # The disk is full. Half an entry would hide all later ones of this file.
+                os.ftruncate(self._fd, self._size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._size += written
 
     def forget(self, number: int, count: int) -> None:
         """Learn that `count` results of file `number` are in the database; remove the file after the last of them."""
@@ -64,6 +72,8 @@ class Journal:
     def close(self) -> None:
         """End in good order: remove what the database knows."""
         if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                self.flush()
             os.close(self._fd)
             self._fd = -1
         for number, count in list(self._open.items()):
@@ -74,6 +84,7 @@ class Journal:
         before = self._number
         if self._fd >= 0:
             os.close(self._fd)
+            self._fd = -1  # before anything can fail: the number will be another file's soon
         self._number += 1
         path = self._folder / f"{PREFIX}{self._number:08d}"
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -155,7 +155,7 @@ def test_every_page_is_in_order(browser: Browser, site: Site, width: int, scheme
     page = context.new_page()
     said = listen(page)
     for path in site.paths:
-        page.goto(site.url + path)
+        page.goto(site.url + path, wait_until="networkidle")
         wide = sideways(page)
         assert [*said, *page.evaluate("__blocked")] == [], path
         assert wide == 0, path

@@ -28,6 +28,8 @@ def test_the_build_checks_then_tests_and_stops_at_the_first_failure(
 
 
 def test_the_makefile_explains_every_target() -> None:
-    shown = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     told = [line.split()[1] for line in shown.splitlines()]
     assert told == ["help", "setup", "run", "demo", "test", "check", "soak", "bench", "migrate", "fmt"]
