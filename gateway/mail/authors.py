@@ -112,7 +112,9 @@ def read_authors(value: str) -> tuple[list[Mailbox], bool]:
     if is_masked and "=?" in value:
         others += _every_address(_decoded(value))
     every = _distinct(found + others)
-    is_ambiguous = reading.is_odd or len(every) > len(found) or len(every) > MAX_AUTHORS
+    # Mail readers cut an address at a NUL or drop what they cannot show, each in its own way.
+    is_hidden = not all(f"{local}{domain}".isprintable() for local, domain in every)
+    is_ambiguous = reading.is_odd or is_hidden or len(every) > len(found) or len(every) > MAX_AUTHORS
     return _both_ends(every), is_ambiguous
 
 

@@ -402,3 +402,13 @@ def test_rates_count_an_ipv4_address_or_an_ipv6_network(ip: str, key: str) -> No
 def test_rates_do_not_count_what_is_no_address() -> None:
     with pytest.raises(ValueError, match="no address"):
         network_key("no address")
+
+
+@pytest.mark.parametrize("value", ["ann\0b@sender.test", "ann\x7f@sender.test", "Ann <a\x01nn@sender.test>"])
+def test_an_author_with_what_no_reader_can_show_is_ambiguous(value: str) -> None:
+    assert parse_author_list(value).ambiguous
+
+
+def test_controls_in_a_display_name_hide_no_author() -> None:
+    authors = parse_author_list("Ann\x1b\x7f <ann@sender.test>")
+    assert ([str(address) for address in authors.addresses], authors.ambiguous) == (["ann@sender.test"], False)
