@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from gateway.durable import sync_folder
 from gateway.mail.errors import Conflict, Malformed, NotAllowed, NotFound
 
 KEY_BYTES = 32
@@ -63,7 +64,7 @@ def create_master_key(path: Path) -> bytes:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(unfinished)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return key
 
 
@@ -78,11 +79,3 @@ def purpose_key(master: bytes, purpose: str) -> bytes:
 def key_id(master: bytes) -> str:
     """Return the public name of a master key, 16 hexadecimal digits: stored with what is encrypted under it."""
     return purpose_key(master, "key id")[:KEY_ID_BYTES].hex()
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -18,6 +18,7 @@ from struct import Struct
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gateway.durable import sync_folder
 from gateway.mail.errors import Malformed, NotFound
 from gateway.masterkey import key_id, purpose_key
 
@@ -108,7 +109,7 @@ class Vault:
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder of the vault and its name durable, once in a process: another may have made it a moment ago."""
@@ -117,7 +118,7 @@ class Vault:
         if folder != self._root:
             self._make_folder(folder.parent)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
         self._durable_folders.add(folder)
 
 
@@ -125,11 +126,3 @@ def _check(name: str) -> None:
     """Refuse a name that would lead out of the vault, or to a file that is none of its objects."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name an object of the vault")
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

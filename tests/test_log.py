@@ -112,6 +112,7 @@ async def test_a_line_that_waits_is_written_by_itself(stream: io.StringIO) -> No
         while not lines(stream):
             await asyncio.sleep(0.005)
     log.flush()
+    assert [line["event"] for line in lines(stream)] == ["policy.loaded"]
 
 
 async def test_no_line_of_many_threads_is_lost(stream: io.StringIO) -> None:

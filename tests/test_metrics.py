@@ -101,6 +101,8 @@ def test_a_snapshot_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     metrics.write_snapshot(tmp_path / "file" / "run", "smtp-1")
     metrics.remove_snapshot(tmp_path / "file" / "run", "smtp-1")
+    assert metrics.read_snapshots(tmp_path / "file" / "run") == []
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_an_orderly_end_takes_the_snapshot_along(tmp_path: Path) -> None:

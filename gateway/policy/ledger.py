@@ -68,7 +68,7 @@ class SendsAsUs(Struct, frozen=True, tag="sends_as_us"):
 
 
 class RelaySource(Struct, frozen=True, tag="relay_source"):
-    """An approved internal source. `allowed_domains` limits its MAIL FROM and author domains; empty: ours only."""
+    """An approved internal source. `allowed_domains` limits its MAIL FROM; empty: our domains only."""
 
     id: str
     network: str

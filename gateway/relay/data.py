@@ -23,12 +23,23 @@ _SLICE: Final = 1 << 20  # octets that are looked at together
 class DataReader:
     """Takes what follows DATA. `is_too_big`: the message is not kept. `is_endless`: it does not end, hang up."""
 
-    __slots__ = ("_from", "_has_dots", "_held", "_max_wire", "is_endless", "is_too_big", "raw", "received")
+    __slots__ = (
+        "_from",
+        "_has_dots",
+        "_held",
+        "_max_plain",
+        "_max_wire",
+        "is_endless",
+        "is_too_big",
+        "raw",
+        "received",
+    )
 
     def __init__(self, max_bytes: int) -> None:
         # Dots are stuffed on the wire: at worst every line is a dot, three octets that become four. The exact size is
-        # known at the end.
-        self._max_wire = max_bytes + max_bytes // 3 + len(END_MARK)
+        # known at the end. Without such a line every octet counts, but for what may be the begin of the end mark.
+        self._max_plain = max_bytes + len(END_MARK)
+        self._max_wire = self._max_plain + max_bytes // 3
         self._held: bytearray | None = None
         self._from = 0  # where in `_held` the search goes on
         self._has_dots = False  # a line was seen that begins with a dot and is not the end
@@ -65,7 +76,7 @@ class DataReader:
         end = self._find_end(held)
         if end < 0:
             self.received += len(data) - at
-            if self.received > self._max_wire:
+            if self.received > (self._max_wire if self._has_dots else self._max_plain) or self.is_too_big:
                 self._drop(held)
             return -1
         used = end + len(END_MARK) - before

@@ -17,6 +17,7 @@ import weakref
 from pathlib import Path
 from zlib import crc32
 
+from gateway.durable import sync_folder
 from gateway.mail.errors import Conflict
 from gateway.spool.record import MARKER_SIZE
 
@@ -227,15 +228,6 @@ def sweep(root: Path) -> None:
             pass
         finally:
             os.close(fd)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _write_lock(marker: bytes) -> bytes:

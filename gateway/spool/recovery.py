@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from gateway import log
 from gateway.accepted import Accepted, Location
+from gateway.durable import sync_folder
 from gateway.mail.errors import Malformed, NotAllowed
-from gateway.spool.folder import Folder, sweep, sync_folder, take
+from gateway.spool.folder import Folder, sweep, take
 from gateway.spool.record import (
     CHUNK,
     FIRST_READ,

@@ -1,5 +1,6 @@
 """Clients that stall, flood and never end: memory and time stay bounded, and everybody else is served meanwhile."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -107,12 +108,21 @@ def is_greeted(product: Product) -> bool:
         return client.code() == 220
 
 
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def test_a_flood_of_connections_leaves_nothing_behind(guarded: Product) -> None:
+    workers = [guarded.pid_of("smtp-1"), guarded.pid_of("smtp-2")]
+    before = {pid: open_files(pid) for pid in workers}
     for _ in range(500):
         with RawClient(guarded.port):
             pass  # gone before the greeting
     wait_until(lambda: is_greeted(guarded), 10, "a greeting after the flood")
     assert_served(guarded)
+    # A few more may serve what was just delivered.
+    wait_until(lambda: all(open_files(pid) < before[pid] + 10 for pid in workers), 10, "the end of all sockets")
+    assert [guarded.pid_of("smtp-1"), guarded.pid_of("smtp-2")] == workers
 
 
 @pytest.mark.usefixtures("memory")

@@ -80,5 +80,7 @@ def test_a_bad_document_does_not_survive_as_the_last_good_one(product: Product, 
     wait_until(lambda: is_refused_everywhere(product, version), 20, f"policy.refused of version {version}")
     product.kill_all()
     product.start()
-    send_one(product.port, "after")
+    sent = send_one(product.port, "after")
     wait_until(lambda: hop.receptions, 20, "delivery by the last good policy")
+    assert {recipient for one in hop.receptions for recipient in one.recipients} == set(sent.recipients)
+    assert not is_taken(product, "anna@elsewhere.example.com")

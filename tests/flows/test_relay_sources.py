@@ -121,6 +121,10 @@ def accepted(answer: Answer) -> Answer | None:
     return answer if answer.code == 250 else None
 
 
+def refusal(answer: Answer) -> Answer | None:
+    return answer if answer.code == 550 else None
+
+
 def relays_everywhere(gateway: Gateway, ip: str) -> bool:
     """Tell whether all of some attempts work: connections are spread over the workers."""
     return all(attempt(gateway, ip).code == 250 for _ in range(8))
@@ -132,7 +136,8 @@ def test_an_approval_taken_back_ends_within_two_seconds(gateway: Gateway) -> Non
     wait_until(lambda: relays_everywhere(gateway, ip), 10, "the approval's effect")
     with gateway.database() as database:
         relay_sources.end(database, added.id, by="tests", now=datetime.now(UTC))
-    wait_until(lambda: attempt(gateway, ip).code == 550, EFFECT_SECONDS, "the end")
+    answer = wait_until(lambda: refusal(attempt(gateway, ip)), EFFECT_SECONDS, "the end")
+    assert answer.text == REFUSED
 
 
 def test_an_expired_approval_counts_as_unlisted(gateway: Gateway) -> None:

@@ -43,4 +43,5 @@ def test_a_long_subject_of_encoded_words_is_decoded_in_bounds() -> None:
 
 @given(st.lists(st.sampled_from(["=?", "?=", "utf-8", "utf-7", "iso-2022-jp", "?q?", "?B?", " ", "=C3", "+2AA-", "é"])))
 def test_whatever_stands_there_gives_text_that_can_be_stored(pieces: list[str]) -> None:
-    decode_words("".join(pieces)).encode()
+    text = decode_words("".join(pieces))
+    assert text.encode().decode() == text

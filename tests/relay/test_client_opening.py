@@ -43,7 +43,10 @@ async def test_a_host_that_knows_no_ehlo_is_told_helo(reply: str) -> None:
 async def test_a_greeting_of_many_lines_is_one_greeting() -> None:
     async with NextHop() as hop:
         hop.on("CONNECT", "220-hop.example\r\n220-No spam\r\n220 please")
-        await (await connected(hop)).quit()
+        connection = await connected(hop)
+        assert codes(await connection.send(parcel())) == [250]
+        await connection.quit()
+        assert len(hop.messages) == 1
 
 
 @pytest.mark.parametrize(

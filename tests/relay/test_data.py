@@ -69,6 +69,21 @@ def test_dots_do_not_make_a_message_too_big() -> None:
     assert reader.raw == raw
 
 
+def test_a_message_of_just_the_limit_fits_in_any_pieces() -> None:
+    wire = b"x" * (LIMIT - 2) + b"\r\n.\r\n"
+    raw, rest = read(wire, list(range(len(wire) - 8, len(wire))))
+    assert (len(raw), rest) == (LIMIT, b"")
+
+
+def test_without_dots_nothing_beyond_the_limit_is_kept() -> None:
+    reader = DataReader(LIMIT)
+    assert reader.feed(b"x" * (LIMIT + 6), 0) == -1
+    assert reader.is_too_big
+    for _ in range(3):
+        reader.feed(b"x" * 100, 0)
+        assert len(reader._held or b"") < 10
+
+
 def test_what_is_too_big_is_counted_but_not_kept() -> None:
     reader = DataReader(LIMIT)
     for _ in range(100):

@@ -152,6 +152,8 @@ def test_who_does_not_end_is_killed_and_that_is_a_failure(family: Callable[..., 
 def test_the_children_end_when_their_parent_is_killed(family: Callable[..., Family]) -> None:
     one = family("sleeper", "listener")
     until(lambda: one.pids("sleeper") and one.pids("listener"))
+    pids = one.pids("sleeper") + one.pids("listener")
+    assert all(map(is_child_alive, pids))
     one.process.kill()
     one.process.wait()
-    until(lambda: not any(map(is_child_alive, one.pids("sleeper") + one.pids("listener"))))
+    until(lambda: not any(map(is_child_alive, pids)))
