@@ -66,6 +66,8 @@ REASONS = {
     "loop:hops": "Mail loop: too many hops",
     "loop:passes": "Mail loop: was here before",
     "loop:failed": "Could not be checked for loops",
+    "relay:author-not-allowed": "A relay source with an author whose domain it may not use",
+    "relay:unclear-author": "A relay source with an author that is not clear",
     "own_domain:forged": "Claims our own domain without proof",
     "own_domain:proven": "May send as us",
     "own_domain:unseen-author": "An author may stand where nobody looked",

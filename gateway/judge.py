@@ -1,7 +1,8 @@
 """The whole judgement of one message, without I/O: which questions to ask, and what facts and answers amount to.
 
 A filter that raises is a finding that defers the message, never a pass. Findings are stamped here with filter and kind;
-`verdict.decide` makes verdicts of them. Asking and answering is done in between, by engines and the store.
+`verdict.decide` makes verdicts of them. Asking and answering is done in between, by engines and the store. Whose name a
+relay source may use is judged whatever filters are on: it is a right, and no option of the policy.
 """
 
 from traceback import extract_tb
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from gateway.filters import FAILED, asks_nothing
 from gateway.mail.address import Address
+from gateway.policy import relaying
 from gateway.policy.compile import ActiveFilter, Policy
 from gateway.verdict import Action, Answers, Case, Finding, Question, Unknown, Verdict, decide
 
@@ -19,7 +21,7 @@ MAX_DETAIL = 300  # characters of an exception's text
 
 
 class Judgement(Struct, frozen=True):
-    """What was found and decided; `findings` in the order of their filters, those in shadow as well."""
+    """What was found and decided; `findings` by filter, those in shadow as well; relay rights come first."""
 
     findings: tuple[Finding, ...]
     verdicts: tuple[Verdict, ...]
@@ -43,6 +45,8 @@ def judge(case: Case, policy: Policy, answers: Answers, *, sha256: str = "") -> 
     `sha256` of the received bytes (hexadecimal) finds waivers of this very message; without it there are none.
     """
     findings: list[Finding] = []
+    if case.session.source:  # mail from outside has none
+        findings += relaying.judge_author(case, policy)
     for active in policy.filters:
         try:
             known = answers if active.ask is asks_nothing else _with_unknown(active, case, policy, answers)

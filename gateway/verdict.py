@@ -139,7 +139,7 @@ class Finding(Struct, frozen=True):
     route: str = ""
     part: str = ""
     recipients: tuple[Address, ...] | None = None
-    category: str = ""  # the public words of a refusal: a key of `mail.reply.REFUSALS`
+    category: str = ""  # the public words of a refusal, as `mail.reply.refusal` takes them
     entry: str = ""
     filter: str = ""
     kind: Kind = Kind.PROTOCOL
@@ -303,7 +303,7 @@ def _still_judges(finding: Finding) -> bool:
 
 
 def _counts(finding: Finding, observe: bool) -> bool:
-    """Observe mode blocks nothing but protocol errors, and loops are such: a looping message must end in every mode."""
+    """Observe mode blocks nothing but protocol errors. Loops are such, and names that a relay source may not use."""
     return not finding.shadow and (not observe or finding.kind is Kind.PROTOCOL)
 
 

@@ -24,6 +24,7 @@ from gateway.filters import FAILED, registry
 from gateway.judge import questions
 from gateway.mail.envelope import Direction
 from gateway.mail.reference import reference
+from gateway.policy import relaying
 from gateway.relay.reasons import Reason
 from gateway.store import messages, queue, traces
 from gateway.store.database import Database
@@ -54,6 +55,7 @@ def course(database: Database, id: str, portal_url: str = "") -> list[tuple[str,
 
 def test_every_reason_has_words() -> None:
     codes = {f"{one.name}:{code}" for one in registry().values() for code in (*one.codes, FAILED)}
+    codes |= {f"{relaying.NAME}:{code}" for code in relaying.CODES}
     assert codes - set(REASONS) == set()
     assert {reason for reason in REASONS if not reason.startswith("notice:")} - codes == set()
     assert set(SESSION_REASONS) == {str(reason) for reason in Reason}

@@ -33,9 +33,14 @@ def relay() -> None:
 @click.option("--purpose", required=True, help="What it sends.")
 @click.option("--kind", type=click.Choice(KINDS), default="server", show_default=True)
 @click.option(
-    "--domain", "domains", multiple=True, help="Sender domain it may use; repeat for several. Default: our domains."
+    "--domain",
+    "domains",
+    multiple=True,
+    help="Domain it may use as sender and author; repeat for several. Default: our domains.",
 )
-@click.option("--any-sender", is_flag=True, help="Any sender domain: for a mail server that forwards.")
+@click.option(
+    "--any-sender", is_flag=True, help="Any sender and author: for a mail server that forwards or serves lists."
+)
 @click.option(
     "--max-per-hour", type=click.IntRange(0), default=0, show_default=True, help="Messages an hour; 0: no limit."
 )

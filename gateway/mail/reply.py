@@ -10,6 +10,7 @@ from msgspec import Struct
 
 MAX_LINE = 512  # octets with CRLF, RFC 5321 section 4.5.3.1.5
 MAX_TEXT = MAX_LINE - len("250 5.7.999 \r\n")
+MAX_NAMED = 255  # characters of what a refusal names: a domain (RFC 5321 section 4.5.3.1.2)
 
 
 class Reply(Struct, frozen=True, gc=False):
@@ -131,6 +132,8 @@ REFUSALS: dict[str, Reply] = {
     "own_domain": Reply(550, "5.7.1", "Sender claims our own domain without proof"),
     "loop": LOOP,
     "relay": RELAYING_DENIED,
+    "author": Reply(550, "5.7.1", "This host may not send under the author's domain"),
+    "unclear_author": Reply(550, "5.7.1", "This host may not send mail whose author is unclear"),
     "recipient": NO_SUCH_RECIPIENT,
     "protocol": Reply(554, "5.6.0", "Message is not well formed"),
     "failed": Reply(451, "4.3.0", "Message could not be checked, try again later"),
@@ -163,15 +166,18 @@ def with_link(reply: Reply, portal_url: str) -> Reply:
 def refusal(category: str, ref: str, portal_url: str, *, is_temporary: bool = False) -> Reply:
     """Return the public refusal of a category: its words, the reference and where to read more.
 
-    `category` is a key of `REFUSALS`, anything else is "generic". `ref` as people see it, `portal_url` may be "". E.g.
+    `category` is a key of `REFUSALS`, anything else is "generic"; what follows a colon in it is named after the words
+    (`author:bank.example`) and must come from the peer. `ref` as people see it, `portal_url` may be "". E.g.
     `550 5.7.1 Sender is not a known business partner (ref 7KQ2-M9PX) https://portal.corp.example/why/7KQ2-M9PX`.
     `is_temporary`: the peer shall try again, whatever the category's own code is.
     """
-    words = REFUSALS.get(category) or REFUSALS["generic"]
+    key, _, named = category.partition(":")
+    words = REFUSALS.get(key) or REFUSALS["generic"]
     code, enhanced = words.code, words.enhanced
     if is_temporary and words.is_permanent:
         code, enhanced = 451, "4.7.1"
-    return with_link(Reply(code, enhanced, f"{words.text} (ref {ref})"), portal_url)
+    text = f"{words.text} {named[:MAX_NAMED]}" if named else words.text
+    return with_link(Reply(code, enhanced, f"{text} (ref {ref})"), portal_url)
 
 
 def wire(reply: Reply, *, enhanced: bool = True) -> bytes:

@@ -68,7 +68,10 @@ class SendsAsUs(Struct, frozen=True, tag="sends_as_us"):
 
 
 class RelaySource(Struct, frozen=True, tag="relay_source"):
-    """An approved internal source. `allowed_domains` limits its MAIL FROM; empty: our domains only."""
+    """An approved internal source. `allowed_domains` limits MAIL FROM and author; empty: our domains only.
+
+    `any_sender` lifts that limit, for a mail server that forwards.
+    """
 
     id: str
     network: str
@@ -229,6 +232,10 @@ class Ledger:
     def relay_source(self, ip: str, now: datetime) -> RelaySource | None:
         """Return the approved source that `ip` is, by the longest network that holds it; None for no address."""
         return self._relay.find(ip, now)
+
+    def source(self, id: str) -> RelaySource | None:
+        """Return the relay source with this id, past its end as well; None if there is none any more."""
+        return self._sources.get(id)
 
     def recipient(self, address: Address, document: Document) -> Address | None:
         """Return where mail to `address` goes, None for an address that is not ours or not known.

@@ -12,6 +12,7 @@ from gateway.mail.address import Address, ip_in
 from gateway.mail.envelope import Direction, ListenerKind, Recipient
 from gateway.policy.compile import Policy
 from gateway.policy.ledger import RelaySource
+from gateway.policy.relaying import may_use
 from gateway.relay import refusals
 from gateway.relay.arguments import MailParameters, RcptParameters
 from gateway.relay.reasons import Reason, Refusal
@@ -57,10 +58,11 @@ def check_mail(
 
 
 def may_send_as(source: RelaySource, mail_from: Address, policy: Policy) -> bool:
-    """Tell whether a relay source may use this reverse-path. The null path is everybody's, for notifications."""
-    if source.any_sender or mail_from.is_null:
-        return True
-    return mail_from.ascii_domain in (source.allowed_domains or policy.own_domains)
+    """Tell whether a relay source may use this reverse-path. The null path is everybody's, for notifications.
+
+    Whom the message names as its author is not known yet: `relaying.judge_author` looks after DATA.
+    """
+    return mail_from.is_null or may_use(source, mail_from.ascii_domain, policy)
 
 
 def check_rcpt(kind: ListenerKind, address: Address, parameters: RcptParameters, policy: Policy) -> Recipient | Refusal:

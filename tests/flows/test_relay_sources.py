@@ -16,6 +16,9 @@ from tests.product import wait_until
 
 BOB = "bob@corp.example"
 ANN = "ann@partner.example"
+DAEMON = "MAILER-DAEMON@host.example"
+STRANGER = "ceo@bank.example"
+FORWARDER_IP = "10.20.0.25"
 EFFECT_SECONDS = 2.0
 RAW = make.message(from_=BOB, to=ANN)
 REFUSED = f"5.7.1 Relaying denied {PORTAL}"
@@ -36,13 +39,15 @@ def gateway(arrange: Start, inside: NextHop, outside: NextHop) -> Gateway:
         make.relay_source("2001:db8:1::/48", allowed_domains=("six.example",)),
         make.relay_source("2001:db8:1:7::/64", allowed_domains=("seven.example",)),
         make.relay_source("2001:db8:1:7::25/128", any_sender=True),
+        make.relay_source(f"{FORWARDER_IP}/32", any_sender=True),
     ]
     return arrange(document(inside, outside), entries)
 
 
-def attempt(gateway: Gateway, ip: str, mail_from: str = BOB, to: str = ANN) -> Answer:
+def attempt(gateway: Gateway, ip: str, mail_from: str = BOB, to: str = ANN, *, raw: bytes = b"") -> Answer:
+    """Send one message from a machine inside; its author is the sender unless `raw` has another."""
     with gateway.server(ip, name="host.corp.internal") as peer:
-        return peer.offer(RAW, to, mail_from=mail_from)
+        return peer.offer(raw or make.message(from_=mail_from or DAEMON, to=to), to, mail_from=mail_from)
 
 
 # -- who is not listed
@@ -224,3 +229,81 @@ def test_a_source_sends_under_its_allowed_domains_only(gateway: Gateway, mail_fr
 def test_a_source_without_allowed_domains_sends_under_ours(gateway: Gateway) -> None:
     assert attempt(gateway, SERVER_IP, BOB).code == 250
     assert attempt(gateway, SERVER_IP, "app@host.example").code == 550
+
+
+# -- authors
+
+
+def written(*authors: str, to: str = ANN) -> bytes:
+    """A message with these From fields."""
+    return make.message(*[("From", one) for one in authors], to=to, without=["From"])
+
+
+def not_allowed(domain: str, ref: str) -> str:
+    return f"5.7.1 This host may not send under the author's domain {domain} (ref {ref}) {PORTAL}"
+
+
+def test_an_author_of_strangers_is_refused_with_the_domain_and_where_the_portal_is(gateway: Gateway) -> None:
+    answer = attempt(gateway, SERVER_IP, BOB, raw=written(f"The Boss <{STRANGER}>"))
+    assert (answer.code, answer.text) == (550, not_allowed("bank.example", answer.ref))
+    trace = gateway.trace(answer.ref)
+    (found,) = [one for one in trace.findings if one.filter == "relay"]
+    assert (found.reason, found.floor, found.entry) == ("relay:author-not-allowed", True, trace.case.session.source)
+    assert [(one.action, one.reason) for one in trace.verdicts] == [("reject", "relay:author-not-allowed")]
+    assert gateway.message(answer.ref).action == "reject"
+
+
+@pytest.mark.parametrize(
+    ("ip", "mail_from", "authors", "code"),
+    [
+        (SERVER_IP, BOB, [f"Bob <{BOB}>"], 250),
+        (SERVER_IP, BOB, ["Carol <carol@CORP.Example>"], 250),  # the domain counts, not the mailbox
+        (SERVER_IP, BOB, [f"{STRANGER} <{BOB}>"], 550),  # some readers show the name as an address
+        (SERVER_IP, BOB, [f'"{STRANGER}" <{BOB}>'], 250),  # a name is free
+        (SERVER_IP, BOB, ["bob@sub.corp.example"], 550),  # as in MAIL FROM
+        (SERVER_IP, BOB, [f"{BOB}, carol@corp.example"], 250),
+        (SERVER_IP, BOB, [f"{BOB}, {STRANGER}"], 550),
+        (SERVER_IP, BOB, [f"Board: {BOB}, {STRANGER};"], 550),
+        (SERVER_IP, BOB, [BOB, STRANGER], 550),
+        (SERVER_IP, BOB, [BOB, "carol@corp.example"], 250),
+        (SERVER_IP, BOB, [f"Bob <{BOB}"], 550),  # never closed
+        (SERVER_IP, BOB, ["root"], 550),
+        (SERVER_IP, BOB, [], 250),  # nobody is named
+        ("10.1.2.3", "app@host.example", ["Shop <shop@other.example>"], 250),
+        ("10.1.2.3", "app@host.example", [BOB], 550),  # the entry names its domains, and ours is not among them
+        (FORWARDER_IP, BOB, [STRANGER], 250),
+        (FORWARDER_IP, "", [f"{BOB}, {STRANGER}"], 250),
+        (SERVER_IP, "", ["MAILER-DAEMON@corp.example"], 250),
+        (SERVER_IP, "", [STRANGER], 550),
+    ],
+)
+def test_a_source_writes_as_authors_of_its_domains_only(
+    gateway: Gateway, ip: str, mail_from: str, authors: list[str], code: int
+) -> None:
+    assert attempt(gateway, ip, mail_from, raw=written(*authors)).code == code
+
+
+def test_who_the_author_is_must_be_clear(gateway: Gateway) -> None:
+    answer = attempt(gateway, SERVER_IP, BOB, raw=written("root"))
+    words = "This host may not send mail whose author is unclear"
+    assert (answer.code, answer.text) == (550, f"5.7.1 {words} (ref {answer.ref}) {PORTAL}")
+    assert gateway.message(answer.ref).reason == "relay:unclear-author"
+
+
+def test_the_author_is_limited_towards_our_own_people_too(gateway: Gateway) -> None:
+    assert attempt(gateway, SERVER_IP, BOB, to="carol@corp.example", raw=written(STRANGER)).code == 550
+
+
+def test_on_a_listener_for_everybody_the_author_of_a_source_is_limited_too(gateway: Gateway) -> None:
+    with Peer(gateway.any_port, SERVER_IP) as peer:
+        answer = peer.offer(written(STRANGER), ANN, mail_from=BOB)
+    assert (answer.code, answer.text) == (550, not_allowed("bank.example", answer.ref))
+
+
+def test_observe_mode_limits_the_author_as_it_limits_the_sender(
+    gateway: Gateway, inside: NextHop, outside: NextHop
+) -> None:
+    with gateway.under(document(inside, outside, observe=True)):
+        assert attempt(gateway, SERVER_IP, STRANGER).code == 550
+        assert attempt(gateway, SERVER_IP, BOB, raw=written(STRANGER)).code == 550
+        assert attempt(gateway, SERVER_IP, BOB).code == 250

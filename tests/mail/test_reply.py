@@ -101,6 +101,16 @@ def test_a_refusal_has_its_words_the_reference_and_the_portal() -> None:
     assert wire(refusal("loop", "7KQ2-M9PX", "")) == b"554 5.4.6 Mail loop (ref 7KQ2-M9PX)\r\n"
 
 
+def test_a_refusal_names_what_follows_the_category() -> None:
+    assert wire(refusal("author:bank.example", "7KQ2-M9PX", "https://portal.corp.example")) == (
+        b"550 5.7.1 This host may not send under the author's domain bank.example (ref 7KQ2-M9PX)"
+        b" https://portal.corp.example\r\n"
+    )
+    line = wire(refusal("author:" + "x\r\n" * 500, "7KQ2-M9PX", ""))
+    assert line.endswith(b"x?? (ref 7KQ2-M9PX)\r\n")
+    assert line.count(b"\n") == 1
+
+
 @pytest.mark.parametrize("category", sorted(REFUSALS))
 def test_each_category_is_refused_or_deferred_by_its_own_code(category: str) -> None:
     reply = refusal(category, "7KQ2-M9PX", "https://portal.corp.example")
