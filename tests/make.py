@@ -52,6 +52,18 @@ def message(
     return text.encode("utf-8", "surrogateescape") + b"\r\n" + body
 
 
+def bounce(message_id: str, *, host: str = "partner.example") -> bytes:
+    """A delivery report of another host about a message with this Message-ID."""
+    body = (
+        "--b\r\nContent-Type: text/plain\r\n\r\nIt did not work.\r\n"
+        f"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; {host}\r\n\r\n"
+        "Final-Recipient: rfc822; ann@partner.example\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n"
+        f"--b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: {message_id}\r\nSubject: Offer\r\n\r\n--b--\r\n"
+    )
+    kind = ("Content-Type", 'multipart/report; report-type=delivery-status; boundary="b"')
+    return message(kind, from_=f"MAILER-DAEMON@{host}", body=body.encode())
+
+
 def session(**replaced: Any) -> Session:
     usual: dict[str, Any] = {
         "id": "01HZZZZZZZZZZZZZZZZZZZZZZZ",

@@ -1,32 +1,67 @@
 """Answer all questions of a message together: what only the store knows, from the store.
 
-A failure is `Unknown`, never empty.
+Mail that was just accepted is in the spool before it is in the database, and for long while the database takes no
+writes; so for what was sent both are asked. A failure is `Unknown`, never empty.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
+from gateway.spool.sent import SentIds
 from gateway.store import conversations
 from gateway.store.database import Database, DatabaseAway
 from gateway.verdict import Answer, Answers, Question, SentMessageQuestion, Unknown
 
+ELSEWHERE_SECONDS = 1.0  # in which another host imports what it accepted, if the database takes it
+
 
 class StoreAnswers:
-    """Answers `SentMessageQuestion` in a thread; other questions have no engine yet and are unknown."""
+    """Answers `SentMessageQuestion` in threads; other questions have no engine yet and are unknown.
 
-    def __init__(self, database: Database) -> None:
+    `is_away` says whether the database takes no writes of this process.
+    """
+
+    def __init__(self, database: Database, sent: SentIds, is_away: Callable[[], bool]) -> None:
         self._database = database
+        self._sent = sent
+        self._is_away = is_away
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="sent")  # one: it reads on where it stopped
 
     async def answer(self, asked: Sequence[Question]) -> Answers:
-        loop = asyncio.get_running_loop()
-        return {
-            question: await loop.run_in_executor(None, self._look_up, question) for question in dict.fromkeys(asked)
-        }
+        return {question: await self._answer(question) for question in dict.fromkeys(asked)}
 
-    def _look_up(self, question: Question) -> Answer:
+    async def _answer(self, question: Question) -> Answer:
         if not isinstance(question, SentMessageQuestion):
             return Unknown("no engine answers this")
+        loop = asyncio.get_running_loop()
+        message_ids = question.message_ids[: conversations.MAX_ASKED]
+        known = await loop.run_in_executor(None, self._in_database, message_ids)
+        if known and not isinstance(known, Unknown):
+            return known
+        in_spool = await loop.run_in_executor(self._reader, self._in_spool, message_ids)
+        # Found, or not to be told by one of the two.
+        if in_spool or known:
+            return in_spool or known
+        # The spool first and then the database: a record leaves the spool only after its import.
+        known = await loop.run_in_executor(None, self._in_database, message_ids)
+        return known or await self._elsewhere(message_ids)
+
+    async def _elsewhere(self, message_ids: Sequence[str]) -> Answer:
+        """Answer for hosts of a cluster, whose spools we do not see: not sent only if they could have told us."""
+        if self._database.is_sqlite:
+            return ()
+        if not self._is_away():
+            await asyncio.sleep(ELSEWHERE_SECONDS)
+        known = await asyncio.get_running_loop().run_in_executor(None, self._in_database, message_ids)
+        return known or (Unknown("database takes no writes") if self._is_away() else ())
+
+    def _in_database(self, message_ids: Sequence[str]) -> Answer:
         try:
-            return tuple(sorted(conversations.sent_with(self._database, question.message_ids)))
+            return tuple(sorted(conversations.sent_with(self._database, message_ids)))
         except DatabaseAway:
             return Unknown("database away")
+
+    def _in_spool(self, message_ids: Sequence[str]) -> Answer:
+        found = self._sent.find(message_ids)
+        return found if isinstance(found, Unknown) else tuple(sorted(found))

@@ -17,6 +17,7 @@ from gateway.relay.services import DataCount, ListenerSettings, Services
 from gateway.relay.sockets import BACKLOG, Bound
 from gateway.relay.stopping import run_loop, until_signal
 from gateway.settings import ListenerSetting, Settings
+from gateway.spool.sent import SentIds
 
 DRAIN_SECONDS = 20.0  # for open transactions, at an orderly end
 DELIVERY_SECONDS = 5.0  # for first attempts under way; then the queue has them
@@ -33,9 +34,10 @@ async def _serve(settings: Settings, number: int, listeners: Sequence[Bound], ad
     await runtime.start()
     in_data = DataCount()
     delivery = make_delivery(runtime, runtime.importer.settle)
+    answers = StoreAnswers(runtime.database, SentIds(settings.spool), lambda: runtime.importer.is_away)
     services = Services(
         policy=lambda: runtime.current.policy,
-        intake=Intake(runtime.spool, runtime.importer, delivery, StoreAnswers(runtime.database), in_data=in_data),
+        intake=Intake(runtime.spool, runtime.importer, delivery, answers, in_data=in_data),
         admission=admission.column(number),
         events=SessionEvents(runtime.importer),
         in_data=in_data,

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sqlite3
 import subprocess
 import urllib.error
 import urllib.request
@@ -128,6 +129,17 @@ class Gateway(Product):
         """Add a ledger entry without the start of a command; return it with the id that it got."""
         with self.database() as database:
             return _ADD[type(entry)](database, msgspec.structs.replace(entry, id=""), by="tests", now=datetime.now(UTC))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold SQLite's write lock: the database can be read and takes no writes."""
+        other = sqlite3.connect(self.data / "gatepost.db", isolation_level=None, timeout=30)
+        other.execute("BEGIN EXCLUSIVE")
+        try:
+            yield
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
 
     # -- policy
 

@@ -160,18 +160,6 @@ def test_an_envelope_entry_admits_by_the_return_path(gateway: Gateway) -> None:
 # -- bounces
 
 
-def bounce(message_id: str, *, host: str = "partner.example") -> bytes:
-    """A delivery report of another host about a message with this Message-ID."""
-    body = (
-        "--b\r\nContent-Type: text/plain\r\n\r\nIt did not work.\r\n"
-        f"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; {host}\r\n\r\n"
-        "Final-Recipient: rfc822; ann@partner.example\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n"
-        f"--b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: {message_id}\r\nSubject: Offer\r\n\r\n--b--\r\n"
-    )
-    kind = ("Content-Type", 'multipart/report; report-type=delivery-status; boundary="b"')
-    return make.message(kind, from_=f"MAILER-DAEMON@{host}", body=body.encode())
-
-
 def send_out(gateway: Gateway, message_id: str, *to: str) -> str:
     """Send one message of ours to the world, wait until the database knows it, and return its reference."""
     raw = make.message(from_=BOB, message_id=message_id)
@@ -184,7 +172,7 @@ def send_out(gateway: Gateway, message_id: str, *to: str) -> str:
 
 def test_a_bounce_to_mail_that_we_sent_passes(gateway: Gateway, inside: NextHop) -> None:
     send_out(gateway, "<offer-1@corp.example>")
-    answer = gateway.receive(bounce("<offer-1@corp.example>"), ip=STRANGER_IP, mail_from="")
+    answer = gateway.receive(make.bounce("<offer-1@corp.example>"), ip=STRANGER_IP, mail_from="")
     assert answer.code == 250, answer
     assert arrival(inside, answer.ref).mail.startswith("FROM:<>")
     assert [f.reason for f in gateway.trace(answer.ref).findings] == ["business_only:bounce"]
@@ -193,7 +181,7 @@ def test_a_bounce_to_mail_that_we_sent_passes(gateway: Gateway, inside: NextHop)
 @pytest.mark.parametrize(
     "raw",
     [
-        bounce("<never-sent@corp.example>"),
+        make.bounce("<never-sent@corp.example>"),
         make.message(from_="MAILER-DAEMON@partner.example"),
         make.message(("References", "<never-sent@corp.example>"), from_="ann@partner.example"),
     ],
@@ -219,7 +207,7 @@ def test_a_bounce_passes_that_names_the_message_id_as_it_left(
         ref = send_out(gateway, "<offer-3@shop.corp.internal>")
     (left_as,) = re.findall(r"\r\nMessage-ID: (<.*>)\r\n", arrival(outside, ref).raw.decode())
     assert left_as != "<offer-3@shop.corp.internal>"
-    assert gateway.receive(bounce(left_as), ip=STRANGER_IP, mail_from="").code == 250
+    assert gateway.receive(make.bounce(left_as), ip=STRANGER_IP, mail_from="").code == 250
 
 
 # -- from whom the company writes to

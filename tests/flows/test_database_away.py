@@ -1,6 +1,5 @@
 """S28: while the database is away the relay goes on with the last good policy, and says so in log and /health."""
 
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -50,18 +49,6 @@ def moved(gateway: Gateway, folder: Path) -> Iterator[None]:
             leftover.unlink()
         for file in files:
             (folder / file.name).rename(file)
-
-
-@contextmanager
-def locked(gateway: Gateway) -> Iterator[None]:
-    """Hold SQLite's write lock."""
-    other = sqlite3.connect(gateway.data / "gatepost.db", isolation_level=None, timeout=30)
-    other.execute("BEGIN EXCLUSIVE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
 
 
 @contextmanager
@@ -129,7 +116,7 @@ def test_without_its_database_the_relay_goes_on_with_the_last_good_version_and_s
 
 def test_a_database_that_takes_no_writes_is_told_too(on_sqlite: Gateway, inside: NextHop) -> None:
     version = version_of(on_sqlite)
-    with locked(on_sqlite):
+    with on_sqlite.locked():
         answers = assert_goes_on(on_sqlite, inside)
         wait_until(lambda: on_sqlite.events("import.failed"), NOTICED_SECONDS, "import.failed")
         wait_until(lambda: on_sqlite.health()[0] == 503, NOTICED_SECONDS, "/health says so")

@@ -16,10 +16,11 @@ from gateway.relay.importer import Importer
 from gateway.spool import Spool, new_owner
 from gateway.spool.journal import Journal
 from gateway.store.database import Database
+from tests.postgres import postgres_server, postgres_url
 from tests.store import make
 from tests.store.conftest import migrated_file
 
-__all__ = ["migrated_file"]
+__all__ = ["migrated_file", "postgres_server", "postgres_url"]
 
 RAW = b"From: <eve@sender.example>\r\nSubject: Offer\r\n\r\nHello\r\n"
 
