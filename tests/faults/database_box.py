@@ -5,7 +5,10 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
+
+from tests.postgres_end import ends_with_us
 
 with warnings.catch_warnings():
     # It complains of a missing XDG_RUNTIME_DIR, which a service account does not have; the folder below is given.
@@ -22,6 +25,8 @@ class PostgresBox:
     def __init__(self) -> None:
         # Directly below the temporary root: as root the server runs as another user, who must reach the folder.
         self._folder = Path(tempfile.mkdtemp(prefix="gp-"))
+        self._stack = ExitStack()
+        self._stack.enter_context(ends_with_us(self._folder, self._folder))
         self._server: PostgresServer = get_server(self._folder, cleanup_mode="delete")
         self.url = self._server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
 
@@ -32,6 +37,7 @@ class PostgresBox:
         self.start()  # its own clean-up wants a server that runs
         self._server.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._stack.close()
 
     def stop(self) -> None:
         """Stop at once, cutting every connection."""
