@@ -4,8 +4,9 @@ Works by chunk, never by line, and knows neither sockets nor replies. Memory is 
 beyond it is counted and dropped.
 """
 
-import io
 from typing import Final
+
+from gateway.octets import count, find, replace
 
 # RFC 5321 section 4.1.1.4: the end of mail data is this and nothing else. Whoever also takes LF.LF or CR.CR can be
 # smuggled to.
@@ -16,8 +17,6 @@ _OVERLAP: Final = len(END_MARK) - 1
 _DOT: Final = ord(".")
 # What is too big is read on so that the peer hears why; nobody is listened to for more than this.
 DROP_BYTES: Final = 64 << 20
-
-_SLICE: Final = 1 << 20  # octets that are looked at together
 
 
 class DataReader:
@@ -64,7 +63,7 @@ class DataReader:
                 return -1
             # The whole of a small message often comes at once, and then needs no copy but this slice.
             if data.endswith(END_MARK) and data[at] != _DOT:
-                end = data.find(_LINE_WITH_DOT, at)
+                end = find(data, _LINE_WITH_DOT, at)
                 if end == len(data) - len(END_MARK):
                     self.received = len(data) - at
                     self.raw = data[at : end + len(_LINE_END)]
@@ -91,7 +90,7 @@ class DataReader:
     def _find_end(self, held: bytearray) -> int:
         """Look for the end mark, and for other dots at the begin of a line on the way: most messages have none."""
         if not self._has_dots:
-            dot = held.find(_LINE_WITH_DOT, self._from)
+            dot = find(held, _LINE_WITH_DOT, self._from)
             if dot < 0:
                 self._from = len(held) - len(_LINE_END)
                 return -1
@@ -102,7 +101,7 @@ class DataReader:
                 return -1
             self._has_dots = True
             self._from = dot
-        end = held.find(END_MARK, self._from)
+        end = find(held, END_MARK, self._from)
         if end < 0:
             self._from = max(self._from, len(held) - _OVERLAP)
         return end
@@ -111,7 +110,7 @@ class DataReader:
         wire = bytes(memoryview(held)[len(_LINE_END) : end + len(_LINE_END)])
         if self._has_dots:
             # RFC 5321 section 4.5.2: a dot that begins a line and is not alone there is taken away.
-            wire = wire.removeprefix(b".").replace(_LINE_WITH_DOT, _LINE_END)
+            wire = replace(wire.removeprefix(b"."), _LINE_WITH_DOT, _LINE_END)
         self.raw = wire
 
     def _drop(self, held: bytearray) -> None:
@@ -145,13 +144,9 @@ def has_clean_line_ends(raw: bytes) -> bool:
     """Tell whether every CR and LF of `raw` is in a CRLF and there is no NUL."""
     if b"\0" in raw:
         return False
-    # The standard library's universal newlines note which kinds of line end they met: one exact pass in C. (Leaving
-    # only CR and LF by `translate` and comparing is no faster and takes a CR and a LF far apart for a pair.)
-    ends = io.IncrementalNewlineDecoder(None, translate=False)
-    for at in range(0, len(raw), _SLICE):
-        ends.decode(raw[at : at + _SLICE].decode("latin-1"))
-    ends.decode("", final=True)
-    return ends.newlines in (None, "\r\n")
+    # Each CRLF holds one of each, so whatever is more than there are pairs stands alone.
+    pairs = count(raw, _LINE_END)
+    return pairs == count(raw, b"\n") == count(raw, b"\r")
 
 
 def repair_line_ends(raw: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from gateway.octets import find, replace
 from gateway.spool import Pieces
 
 SLICE = 256 * 1024  # octets handled, and copied at most, at once
@@ -31,7 +32,7 @@ def stuffed_whole(pieces: Pieces) -> bytes:
     """Return a small message as it goes over the wire, with its final dot."""
     wire = b"".join((*pieces, b".\r\n"))
     # Nearly always the only line with a dot in front is the one just added: nothing has to be copied again.
-    if wire.find(b"\r\n.") == len(wire) - 5 >= 0 and wire[:1] != b".":
+    if find(wire, b"\r\n.") == len(wire) - 5 >= 0 and wire[:1] != b".":
         return wire
     return b"".join((*stuffed(pieces), b".\r\n"))
 
@@ -39,8 +40,7 @@ def stuffed_whole(pieces: Pieces) -> bytes:
 def _stuff(chunk: bytes, tail: bytes) -> bytes:
     begins_line = chunk[:1] == b"." and tail == b"\r\n"
     ends_line_end = chunk[:2] == b"\n." and tail[-1:] == b"\r"
-    if b"\r\n." in chunk:
-        chunk = chunk.replace(b"\r\n.", b"\r\n..")
+    chunk = replace(chunk, b"\r\n.", b"\r\n..")
     if begins_line:
         return b"." + chunk
     if ends_line_end:

@@ -15,10 +15,10 @@ import shutil
 import socket
 import weakref
 from pathlib import Path
-from zlib import crc32
 
 from gateway.durable import sync_folder
 from gateway.mail.errors import Conflict
+from gateway.octets import crc32
 from gateway.spool.record import MARKER_SIZE
 
 LOCK = "lock"

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from struct import Struct as Packed
-from zlib import crc32
 
 import msgspec
 
 from gateway.accepted import Settled
+from gateway.octets import crc32
 
 PREFIX = "results-"
 ROLL_BYTES = 256 * 1024

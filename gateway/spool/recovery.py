@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from zlib import crc32
 
 from msgspec import Struct
 
@@ -17,6 +16,7 @@ from gateway import log
 from gateway.accepted import Accepted, Location
 from gateway.durable import sync_folder
 from gateway.mail.errors import Malformed, NotAllowed
+from gateway.octets import crc32
 from gateway.spool.folder import Folder, sweep, take
 from gateway.spool.record import (
     CHUNK,
