@@ -27,6 +27,7 @@ check: setup ## Run the static checks: style, types, layers, sizes, docs, templa
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/check_sizes.py
+	$(BIN)/python scripts/check_patterns.py
 	$(BIN)/python scripts/check_docs.py
 	$(BIN)/python scripts/check_templates.py
 

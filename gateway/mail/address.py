@@ -41,13 +41,13 @@ MAX_LOCAL = 128
 MAX_PATH = 256  # octets with < and >, RFC 5321 section 4.5.3.1.3
 
 _ATEXT = r"-A-Za-z0-9!#$%&'*+/=?^_`{|}~"
-_LABEL = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
-_PLAIN = re.compile(rf"([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_LABEL}(?:\.{_LABEL})*+)")
-_DOT_ATOM = re.compile(rf"[{_ATEXT}\x80-\U0010ffff]++(?:\.[{_ATEXT}\x80-\U0010ffff]++)*+")
+_LABEL = r"[A-Za-z0-9]++(?>(?:-++[A-Za-z0-9]++)*)"
+_PLAIN = re.compile(rf"([{_ATEXT}]++(?>(?:\.[{_ATEXT}]++)*))@({_LABEL}(?>(?:\.{_LABEL})*))")
+_DOT_ATOM = re.compile(rf"[{_ATEXT}\x80-\U0010ffff]++(?>(?:\.[{_ATEXT}\x80-\U0010ffff]++)*)")
 # RFC 5321 section 4.1.2: qtextSMTP and quoted-pairSMTP are printable ASCII; RFC 6531 section 3.3 adds what is not
 # ASCII.
-_QUOTED = re.compile(r'"((?:[ !#-\[\]-~\x80-\U0010ffff]++|\\[ -~])*+)"')
-_ROUTE = re.compile(r"@([^:@,]++)((?:,@[^:@,]++)*+):")
+_QUOTED = re.compile(r'"((?>(?:[ !#-\[\]-~\x80-\U0010ffff]++|\\[ -~])*))"')
+_ROUTE = re.compile(r"@([^:@,]++)((?>(?:,@[^:@,]++)*)):")
 _ESCAPED = re.compile(r"\\(.)")
 _TO_ESCAPE = re.compile(r'(["\\])')
 _JOINERS = "\u200c\u200d"

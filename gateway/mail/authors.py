@@ -18,20 +18,20 @@ MAX_AT_SIGNS = 1000
 Mailbox = tuple[str, str]  # local part without quoting, domain in lower case
 
 _RUN = r'[^\s"(),:;<>@\[\]\\]'
-_QUOTED = r'"(?:[^"\\]++|\\.)*+"'
+_QUOTED = r'"(?>(?:[^"\\]++|\\.)*)"'
 _LITERAL = r"\[[^\s\[\]\\<>@]++\]"
 _SPEC = rf"((?:{_QUOTED}|{_RUN}++))@((?:{_RUN}++|{_LITERAL}))"
 
 # A display name without anything odd before one plain address: nearly every From field there is. For the caller to try
 # before `read_authors`, which takes longer.
 PLAIN = re.compile(
-    r'(?:((?:\s*+"[^"\\]*+"\s*+|[^"(),:;<>@\[\]\\]*+)<))?+\s*+'
-    r"([A-Za-z0-9!#$%&'*+/^_`{|}~-]++(?:\.[A-Za-z0-9!#$%&'*+/^_`{|}~-]++)*+)"
-    r"@([A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+)\s*+(?(1)>)\s*+"
+    r'(?>(?:((?:\s*+"[^"\\]*+"\s*+|[^"(),:;<>@\[\]\\]*+)<))?)\s*+'
+    r"([A-Za-z0-9!#$%&'*+/^_`{|}~-]++(?>(?:\.[A-Za-z0-9!#$%&'*+/^_`{|}~-]++)*))"
+    r"@([A-Za-z0-9_-]++(?>(?:\.[A-Za-z0-9_-]++)*))\s*+(?(1)>)\s*+"
 )
 _TOKEN = re.compile(
     rf"(?P<blank>\s++)"
-    rf"|<\s*+(?:@[^<>\"@:]++(?:@[^<>\"@:]++)*+:)?+\s*+(?P<angle>{_SPEC})\s*+>"
+    rf"|<\s*+(?>(?:@[^<>\"@:]++(?>(?:@[^<>\"@:]++)*):)?)\s*+(?P<angle>{_SPEC})\s*+>"
     rf"|(?P<empty><\s*+>)"
     rf"|(?P<spec>{_SPEC})(?=[\s,;(<>]|\Z)"
     rf"|(?P<quoted>{_QUOTED})"

@@ -14,8 +14,8 @@ from gateway.mail.fields import fold
 MAX_VALUE = 16 * 1024  # characters of a value that are read
 MAX_RESULTS = 100
 
-_VALUE = r'(?:"(?:[^"\\]++|\\.)*+"|[^\s";()]++)'
-_COMMENT = r"\((?:[^()\\]++|\\.|\((?:[^()\\]++|\\.)*+\))*+\)"
+_VALUE = r'(?:"(?>(?:[^"\\]++|\\.)*)"|[^\s";()]++)'
+_COMMENT = r"\((?>(?:[^()\\]++|\\.|\((?>(?:[^()\\]++|\\.)*)\))*)\)"
 _TOKEN = re.compile(rf"(?P<blank>\s++|{_COMMENT})|(?P<end>;)|(?P<text>{_VALUE})|(?P<odd>.)", re.DOTALL)
 _METHOD = re.compile(r"([A-Za-z0-9][\w-]*+)(?:/([0-9]+))?=(.*)", re.DOTALL)
 _PROPERTY = re.compile(r"([A-Za-z][\w-]*+)\.([A-Za-z][\w-]*+)=(.*)", re.DOTALL)

@@ -15,7 +15,7 @@ MAX_DOMAIN = 255  # octets, RFC 5321 section 4.5.3.1.2
 MAX_LABEL = 63  # octets, RFC 1035 section 2.3.4
 
 # RFC 5321 section 4.1.2: sub-domain = Let-dig [Ldh-str].
-_STRICT = re.compile(r"[a-z0-9]++(?:-++[a-z0-9]++)*+(?:\.[a-z0-9]++(?:-++[a-z0-9]++)*+)*+")
+_STRICT = re.compile(r"[a-z0-9]++(?>(?:-++[a-z0-9]++)*)(?>(?:\.[a-z0-9]++(?>(?:-++[a-z0-9]++)*))*)")
 _FULL_STOPS = str.maketrans("\u3002\uff0e\uff61", "...")  # RFC 5895 section 2, step 3
 _JOINERS = "\u200c\u200d"  # RFC 5892 appendix A.1 and A.2: only after a virama
 _MIDDLE_DOTS = "\u00b7\u0375\u05f3\u05f4\u30fb"  # RFC 5892 appendix A: allowed in context

@@ -32,7 +32,7 @@ _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")  # RFC 3463 section 2
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,995}>")
 _BARE_MESSAGE_ID = re.compile(r"[^<>\s,;:\"'()@]{1,500}@[^<>\s,;:\"'()@]{1,300}")
-_BEFORE_NAME = re.compile(rb"(?:[>|*\s]|(?:x-)?original-)*+")
+_BEFORE_NAME = re.compile(rb"(?>(?:[>|*\s]++|(?:x-)?original-)*)")
 _DAEMON = re.compile(r"\b(?:mailer-daemon|mail-daemon|post_?master|mail delivery|daemon)\b", re.IGNORECASE)
 _UNSTANDARD_LINE_END = re.compile(rb"(?<!\r)\n")
 

@@ -30,10 +30,11 @@ DEFECTS = (
     "blank_continuation",  # a line of blanks alone, which some readers take for the end of the header
 )
 
-# Well-formed fields, one after the other. A continuation line needs something other than blanks.
-_FIELD = re.compile(rb"([!-9;-~]++):([^\r]*+(?:\r\n[ \t]++[^\r]++)*+)\r\n")
+# Well-formed fields, one after the other. A continuation line needs something other than blanks. What is folded into
+# more lines than an atomic group can hold in little memory is read field by field like a header that is odd.
+_FIELD = re.compile(rb"([!-9;-~]++):([^\r]*+(?>(?:\r\n[ \t]++[^\r]++){0,1000}))\r\n")
 # The same as text. What is no field ends the search: else it would try each letter as the start of a name.
-_PLAIN_FIELD = re.compile(r"(([!-9;-~]++):([^\r]*+(?:\r\n[ \t]++[^\r]++)*+)\r\n)|[\x00-\xff]++")
+_PLAIN_FIELD = re.compile(r"(([!-9;-~]++):([^\r]*+(?>(?:\r\n[ \t]++[^\r]++){0,1000}))\r\n)|[\x00-\xff]++")
 _FIELD_END = re.compile(rb"\r\n(?![ \t])|\Z")
 _NAME = re.compile(rb"[!-9;-~]++")
 _BLANK_LINE = re.compile(rb"\r\n[ \t]++(?=\r\n|\Z)")

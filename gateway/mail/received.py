@@ -22,7 +22,7 @@ _ODD = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 _UNFIT = re.compile(r"[^!-'*-\[\]-~]")
 
 _TOKEN = re.compile(
-    r"\((?P<comment>(?:[^()\\]++|\\.|\((?:[^()\\]++|\\.)*+\))*+)\)|(?P<word>[^\s()]++)|(?P<open>\()", re.DOTALL
+    r"\((?P<comment>(?>(?:[^()\\]++|\\.|\((?>(?:[^()\\]++|\\.)*)\))*))\)|(?P<word>[^\s()]++)|(?P<open>\()", re.DOTALL
 )
 _CLAUSES = frozenset({"from", "by", "via", "with", "id", "for"})
 _BRACKETED = re.compile(r"\[(?:ipv6:)?([0-9a-f.:]{2,45})\]", re.IGNORECASE)

@@ -5,7 +5,7 @@ import re
 from gateway.mail.errors import Malformed
 
 # RFC 3461 section 4: xchar is "!" to "~" but "+" and "="; anything else is "+" and two upper-case hexadecimal digits.
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]++|\+[0-9A-F]{2})*+")
+_XTEXT = re.compile(r"(?>(?:[!-*,-<>-~]++|\+[0-9A-F]{2})*)")
 _TO_ENCODE = re.compile(rb"[^!-*,-<>-~]")
 _HEX = re.compile(rb"\+([0-9A-F]{2})")
 # RFC 6533 section 3: EmbeddedUnicodeChar is \x{HEX}, with the fewest digits.

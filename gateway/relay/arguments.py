@@ -19,8 +19,12 @@ from gateway.relay.reasons import Refusal
 # A quoted local part may hold blanks and angle brackets. Possessive throughout: linear on any input. Blanks after the
 # colon and a missing blank before parameters are common mistakes of senders; the blanks are forgiven (RFC 5321
 # section 3.3 forbids them).
-_MAIL: Final = re.compile(rb'FROM: {0,8}+<((?:[^<>"\x00-\x1f\x7f]++|"(?:[^"\\]++|\\.)*+")*+)>(?: ++(.*))?', re.I | re.S)
-_RCPT: Final = re.compile(rb'TO: {0,8}+<((?:[^<>"\x00-\x1f\x7f]++|"(?:[^"\\]++|\\.)*+")*+)>(?: ++(.*))?', re.I | re.S)
+_MAIL: Final = re.compile(
+    rb'FROM: {0,8}+<((?>(?:[^<>"\x00-\x1f\x7f]++|"(?>(?:[^"\\]++|\\.)*)")*))>(?: ++(.*))?', re.I | re.S
+)
+_RCPT: Final = re.compile(
+    rb'TO: {0,8}+<((?>(?:[^<>"\x00-\x1f\x7f]++|"(?>(?:[^"\\]++|\\.)*)")*))>(?: ++(.*))?', re.I | re.S
+)
 # RFC 5321 section 4.1.2: esmtp-keyword and esmtp-value; RFC 6531 section 3.3 adds what is not ASCII.
 _PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\x80-\U0010ffff]++))?")
 _SIZE: Final = re.compile(r"[0-9]{1,20}")  # RFC 1870 section 3

@@ -54,8 +54,9 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.checkout = folder / "a checkout"
         self.bin = folder / "bin"
+        self.later = folder / "later"  # on the PATH as well, behind `bin`
         self.home = folder / "home"
-        for made in (self.checkout / "scripts", self.checkout / "requirements", self.bin, self.home):
+        for made in (self.checkout / "scripts", self.checkout / "requirements", self.bin, self.later, self.home):
             made.mkdir(parents=True)
         shutil.copy2(ROOT / "scripts/setup", self.checkout / "scripts/setup")
         self.lock = self.checkout / "requirements/dev.txt"
@@ -72,9 +73,9 @@ class Machine:
     def venv(self) -> Path:
         return self.checkout / ".venv"
 
-    def has(self, name: str, script: str) -> None:
+    def has(self, name: str, script: str, *, later: bool = False) -> None:
         """Put a program on the PATH that notes how it was called."""
-        file = self.bin / name
+        file = (self.later if later else self.bin) / name
         file.unlink(missing_ok=True)
         file.write_text(f'#!/bin/bash\necho "{name} $*" >> "$HOME/calls"\n{script}\n')
         file.chmod(0o755)
@@ -83,7 +84,7 @@ class Machine:
         """Run the script in an environment with HOME and PATH only."""
         return subprocess.run(
             [str(self.checkout / "scripts/setup")],
-            env={"HOME": str(self.home), "PATH": str(self.bin)},
+            env={"HOME": str(self.home), "PATH": f"{self.bin}:{self.later}"},
             cwd="/",
             capture_output=True,
             text=True,
@@ -115,6 +116,17 @@ def test_uv_is_used_when_it_is_there_and_installs_by_hash_without_an_isolated_bu
     assert [call.split()[1] for call in machine.calls("uv")] == ["venv", "pip", "pip"]
     assert "--require-hashes -r requirements/dev.txt" in machine.calls("uv")[1]
     assert "--no-deps --no-build-isolation -e ." in machine.calls("uv")[2]
+
+
+@pytest.mark.parametrize(("pace", "chosen"), [(500, "later"), (900, "bin"), (1500, "bin")])
+def test_of_two_pythons_of_a_name_the_first_counts_unless_another_is_clearly_quicker(
+    machine: Machine, pace: int, chosen: str
+) -> None:
+    machine.has("python3.11", 'case "$2" in *process_time*) echo 1000 ;; esac')
+    machine.has("python3.11", f'case "$2" in *process_time*) echo {pace} ;; esac', later=True)
+    machine.has("uv", UV)
+    assert machine.setup().returncode == 0
+    assert machine.calls("uv")[0].split()[-2].endswith(f"{chosen}/python3.11")
 
 
 def test_a_second_run_does_nothing_and_a_changed_lock_installs_again_into_the_same_venv(machine: Machine) -> None:

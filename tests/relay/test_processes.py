@@ -97,6 +97,7 @@ def test_who_is_killed_is_started_again_and_the_port_keeps_accepting(family: Cal
     one = family("listener", "sleeper")
     first = one.ask()
     os.kill(first, signal.SIGKILL)
+    until(lambda: not is_child_alive(first))  # until then it may still take a connection
     # At once: the connection waits in the socket, which the parent holds, until the next process takes it.
     second = one.ask()
     assert second != first
