@@ -7,7 +7,9 @@ from msgspec import Struct
 from sqlalchemy import BigInteger, Column, Connection, Index, PrimaryKeyConstraint, Table, Text, func, select
 
 from gateway.accepted import Accepted
+from gateway.mail.envelope import Direction, Recipient
 from gateway.store.database import Database
+from gateway.store.mail_tables import HELD_LATER, address_of, held_items, messages
 from gateway.store.metadata import METADATA, UtcDateTime, storable
 from gateway.store.statements import Row, insert_new, instant_writer, upsert
 
@@ -81,6 +83,36 @@ def note(connection: Connection, sent: Sequence[Accepted]) -> None:
         (*key, one.domain, write(one.first_at), write(one.last_at), one.messages) for key, one in sorted(pairs.items())
     ]
     upsert(connection, correspondents, rows, added=("message_count",), latest=("last_at",))
+
+
+def note_released(connection: Connection, id: str, group: int, recipients: Iterable[Recipient], now: datetime) -> None:
+    """Remember a held group that leaves now, to these recipients, as an import does of what leaves at once.
+
+    What was on its way before it was held is remembered since then.
+    """
+    leaving = tuple([one for one in recipients if one.direction is Direction.OUTBOUND])
+    if not leaving:
+        return
+    shown, item = messages.c, held_items.c
+    query = select(shown.mail_from, shown.size, shown.internet_message_id, shown.is_notice, item.sent_message_id)
+    query = query.join(held_items, item.message_id == shown.id)
+    query = query.where(shown.id == id, item.group_number == group, item.kind.not_in(HELD_LATER))
+    row = connection.execute(query).one_or_none()
+    if row is not None:
+        released = Accepted(
+            id=id,
+            group=group,
+            mail_from=address_of(row.mail_from),
+            recipients=leaving,
+            direction=Direction.OUTBOUND,
+            accepted_at=now,
+            expires_at=now,
+            size=row.size,
+            is_notice=row.is_notice,
+            message_id=row.internet_message_id,
+            sent_message_id=row.sent_message_id,
+        )
+        note(connection, [released])
 
 
 def sent_with(db: Database, message_ids: Iterable[str]) -> set[str]:

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, select,
 
 from gateway.accepted import Location, Settled, State
 from gateway.mail.address import Address
-from gateway.mail.envelope import Direction
+from gateway.mail.envelope import Direction, Recipient
 from gateway.mail.errors import Conflict, NotFound
-from gateway.store import audit
+from gateway.store import audit, conversations
 from gateway.store.database import Database
 from gateway.store.mail_tables import IS_HELD, address_of, deliveries, held_items, messages
 from gateway.store.metadata import is_literally, storable
@@ -208,6 +208,8 @@ def release(
         count = _change(connection, item, chosen, queued)
         close_empty(connection, [(message_id, group)], "released", by=by, now=now)
         _audit(connection, item, chosen, "release", by=by, now=now, reason=reason)
+        leaving = [Recipient(one, item.direction) for one in item.recipients if one in chosen]
+        conversations.note_released(connection, message_id, group, leaving, now)
     return count
 
 

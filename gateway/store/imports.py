@@ -238,7 +238,8 @@ class _Rows:
         accepted = item.accepted
         why = accepted.held_reason or next((one.reply for one in item.settled if one.state is State.HELD), "")
         at = self.write(accepted.accepted_at)
-        self.held.append((accepted.id, accepted.group, kind, storable(why), "held", at, None, "", None, ""))
+        sent_as = storable(accepted.sent_message_id)
+        self.held.append((accepted.id, accepted.group, kind, storable(why), "held", at, None, "", None, "", sent_as))
 
 
 def _standing(item: ImportItem, result: Settled | None) -> tuple[State, datetime | None, str, datetime | None]:

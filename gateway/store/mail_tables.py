@@ -35,6 +35,7 @@ ID_LENGTH = 26  # of a message
 FINAL = (State.DELIVERED, State.FAILED, State.DELETED, State.DISCARDED)
 NOTICES = ("", "failed", "delayed", "delivered", "relayed")
 HELD_STATES = ("held", "released", "deleted", "expired")
+HELD_LATER = ("operator", "undeliverable")  # kinds of items whose mail was on its way before
 
 
 def _partial(name: str, *columns: str, where: str) -> Index:
@@ -129,6 +130,8 @@ held_items = Table(
     Column("vault_name", Text, nullable=False),
     Column("closed_at", UtcDateTime),
     Column("closed_by", Text, nullable=False),
+    # The Message-ID as the group leaves when it is released; "" for items that were made later.
+    Column("sent_message_id", Text, nullable=False, server_default=text("''")),
     PrimaryKeyConstraint("message_id", "group_number"),
     one_of("state", HELD_STATES),
     _partial("ix_held_items_held_at", "held_at", where="state = 'held'"),

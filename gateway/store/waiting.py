@@ -9,8 +9,9 @@ from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, tup
 
 from gateway.accepted import State
 from gateway.mail.address import Address
+from gateway.mail.envelope import Direction, Recipient
 from gateway.mail.errors import Malformed
-from gateway.store import audit, held
+from gateway.store import audit, conversations, held
 from gateway.store.database import Database
 from gateway.store.days import milliseconds_of
 from gateway.store.mail_tables import (
@@ -213,10 +214,14 @@ def redirect(db: Database, keys: Sequence[DeliveryKey], to: Address, *, by: str,
                 update(deliveries).where(*BY_KEY).values(**_deleted(f"redirected to {to}", now)), key.bound
             )
             there = {**key.bound, "to": new["recipient"]}
-            if connection.execute(select(deliveries.c.state).where(*BY_KEY), there).one_or_none() is None:
+            is_new = connection.execute(select(deliveries.c.state).where(*BY_KEY), there).one_or_none() is None
+            if is_new:
                 connection.execute(insert(deliveries), new)
             held.close_empty(connection, [(key.message_id, key.group)], "released", by=by, now=now)
             _audit(connection, [key], f"redirect to {to}", by=by, now=now, reason=reason)
+            if is_new and row.state == State.HELD:
+                leaving = [Recipient(to, Direction(row.direction))]
+                conversations.note_released(connection, key.message_id, key.group, leaving, now)
             count += 1
     return count
 

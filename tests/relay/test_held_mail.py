@@ -6,16 +6,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.accepted import Accepted, Location, State
+from gateway.mail.envelope import Direction
 from gateway.mail.errors import Malformed, NotFound
 from gateway.masterkey import create_master_key, load_master_key
+from gateway.relay.answers import StoreAnswers
 from gateway.relay.held_mail import VAULT_KIND, move_to_vault, pack, release_item, unpack
 from gateway.relay.segments import SegmentKeeper
 from gateway.settings import Settings
 from gateway.spool import read
+from gateway.spool.sent import SentIds
 from gateway.store import held, messages, queue
 from gateway.vault import Vault
+from gateway.verdict import SentMessageQuestion
 from tests.relay.conftest import RAW, Logged, Place
-from tests.store.make import ADA, BOB, accepted
+from tests.store.make import ADA, BOB, OUTSIDER, accepted
 
 
 @pytest.fixture
@@ -115,6 +119,21 @@ async def test_what_is_in_the_vault_comes_back_to_the_spool_and_can_be_taken_ove
     assert head.expires_at - now > timedelta(days=4)
     with pytest.raises(NotFound):
         vault.get(item.vault_name)
+
+
+@pytest.mark.parametrize("is_in_vault", [False, True])
+async def test_a_bounce_may_answer_what_was_released(
+    place: Place, settings: Settings, vault: Vault, is_in_vault: bool
+) -> None:
+    ids = {"message_id": "<in@corp.example>", "sent_message_id": "<out@corp.example>"}
+    await hold(place, OUTSIDER, direction=Direction.OUTBOUND, mail_from=ADA, **ids)
+    if is_in_vault:
+        move_to_vault(settings, place.database, vault)
+    engine = StoreAnswers(place.database, SentIds(place.root), lambda: False)
+    questions = [SentMessageQuestion((id,)) for id in ids.values()]
+    assert list((await engine.answer(questions)).values()) == [(), ()]
+    assert await asyncio.to_thread(release, place, settings) == 1
+    assert list((await engine.answer(questions)).values()) == [(id,) for id in ids.values()]
 
 
 async def test_a_damaged_object_is_not_released(place: Place, settings: Settings, vault: Vault) -> None:

@@ -5,10 +5,18 @@ from datetime import timedelta
 import pytest
 
 from gateway.accepted import State
+from gateway.mail.address import NULL_PATH, Address
+from gateway.mail.envelope import Direction
 from gateway.mail.errors import Conflict, NotFound
-from gateway.store import audit, held, queue
+from gateway.store import audit, conversations, held, queue
 from gateway.store.database import Database
-from tests.store.make import ADA, BOB, NOW, accepted, item, location, states, store
+from gateway.store.mail_tables import DeliveryKey
+from tests.store.make import ADA, BOB, NOW, accepted, item, location, settled, states, store
+
+LATER = NOW + timedelta(days=3)
+ANN = Address("ann", "partner.example")
+PAT = Address("pat", "partner.example")
+IDS = ["<in@corp.example>", "<out@corp.example>"]
 
 
 def hold(database: Database, *to: object, kind: str = "malware", **changes: object) -> str:
@@ -69,3 +77,89 @@ def test_what_is_held_too_long_expires(database: Database) -> None:
     assert held.expire(database, before=NOW - timedelta(days=30), now=NOW) == []
     assert states(database, old) == {"ada@corp.example": State.DELETED}
     assert states(database, new) == {"ada@corp.example": State.HELD}
+
+
+# -- what leaves after all is remembered as what leaves at once
+
+
+def hold_outgoing(database: Database, *to: Address, **changes: object) -> str:
+    ids = dict(zip(("message_id", "sent_message_id"), IDS, strict=True))
+    return hold(database, *to, **{"direction": Direction.OUTBOUND, "mail_from": ADA, **ids, **changes})
+
+
+def sent(database: Database) -> set[str]:
+    return conversations.sent_with(database, IDS)
+
+
+def written_to(database: Database) -> list[tuple[str, int, int]]:
+    found = conversations.partners(database, NOW - timedelta(days=1))
+    return [(one.domain, one.addresses, one.messages) for one in found]
+
+
+def release(database: Database, id: str, **changes: object) -> int:
+    return held.release(database, id, 0, **{"by": "ada", "now": LATER, "reason": "known", **changes})  # type: ignore[arg-type]
+
+
+def test_outgoing_mail_is_known_as_sent_from_its_release_on(database: Database) -> None:
+    id = hold_outgoing(database, ANN)
+    assert (sent(database), written_to(database)) == (set(), [])
+    release(database, id)
+    assert (sent(database), written_to(database)) == (set(IDS), [("partner.example", 1, 1)])
+    assert conversations.wrote_to(database, "ann@partner.example", ours="ada@corp.example") == LATER
+
+
+def test_only_those_who_get_it_have_been_written_to(database: Database) -> None:
+    id = hold_outgoing(database, ANN, PAT)
+    release(database, id, recipients=[ANN, BOB])
+    assert conversations.wrote_to(database, "ann@partner.example") == LATER
+    assert conversations.wrote_to(database, "pat@partner.example") is None
+    assert conversations.wrote_to(database, "bob@corp.example") is None
+    release(database, id)
+    assert conversations.wrote_to(database, "pat@partner.example") == LATER
+    assert (sent(database), written_to(database)) == (set(IDS), [("partner.example", 2, 2)])
+
+
+def test_it_is_known_when_its_bytes_were_in_the_vault(database: Database) -> None:
+    id = hold_outgoing(database, ANN)
+    held.set_vault_name(database, id, 0, "held/1")
+    with pytest.raises(Conflict):
+        release(database, id)
+    assert sent(database) == set()
+    release(database, id, location=location(9))
+    assert sent(database) == set(IDS)
+
+
+def test_what_is_given_up_was_never_sent(database: Database) -> None:
+    deleted, _ = hold_outgoing(database, ANN), hold_outgoing(database, PAT)
+    held.delete(database, deleted, 0, by="ada", now=LATER, reason="secret")
+    held.expire(database, before=LATER, now=LATER)
+    assert (sent(database), written_to(database)) == (set(), [])
+
+
+def test_incoming_mail_that_is_released_is_not_sent(database: Database) -> None:
+    release(database, hold(database, ADA, message_id=IDS[0], sent_message_id=IDS[1]))
+    assert (sent(database), written_to(database)) == (set(), [])
+
+
+def test_a_released_notice_is_known_by_its_id_alone(database: Database) -> None:
+    release(database, hold_outgoing(database, ANN, mail_from=NULL_PATH))
+    assert (sent(database), written_to(database)) == (set(IDS), [])
+
+
+def test_what_was_on_its_way_before_it_was_held_is_counted_once(database: Database) -> None:
+    changes = {"direction": Direction.OUTBOUND, "mail_from": ADA}
+    stopped, failed = accepted(ANN, message_id=IDS[0], **changes), accepted(PAT, message_id=IDS[1], **changes)
+    store(database, item(stopped, owner=""), item(failed, settled(failed, State.HELD, to=PAT)))
+    queue.hold(database, [DeliveryKey(stopped.id, 0, ANN)], by="bob", now=NOW, reason="wait")
+    assert [release(database, one.id) for one in (stopped, failed)] == [1, 1]
+    assert (sent(database), written_to(database)) == (set(IDS), [("partner.example", 2, 2)])
+    assert conversations.wrote_to(database, "partner.example") == NOW
+
+
+def test_held_mail_that_is_redirected_is_known_as_sent(database: Database) -> None:
+    id = hold_outgoing(database, ANN)
+    key = DeliveryKey(id, 0, ANN)
+    assert queue.redirect(database, [key], PAT, by="bob", now=LATER, reason="left") == 1
+    assert sent(database) == set(IDS)
+    assert conversations.wrote_to(database, "pat@partner.example") == LATER
+    assert conversations.wrote_to(database, "ann@partner.example") is None
