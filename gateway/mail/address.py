@@ -29,7 +29,9 @@ __all__ = [
     "network_key",
     "parent_domains",
     "parse_author_list",
+    "parse_ip",
     "parse_mailbox",
+    "parse_network",
     "parse_path",
 ]
 
@@ -229,6 +231,23 @@ def _literal(text: str) -> str:
     except ValueError:
         pass
     raise Malformed("the address literal is not valid")
+
+
+def parse_ip(text: str) -> IPAddress:
+    """Read an IP address that somebody names. Raises ValueError, also for a scope id (RFC 4007 section 11).
+
+    Python takes one, but it is an interface of the host that wrote it and means nothing here.
+    """
+    if "%" in text:
+        raise ValueError("the address has a scope id")
+    return ip_address(text)
+
+
+def parse_network(text: str) -> IPNetwork:
+    """Read a network as CIDR, or an address as a network of one. Raises ValueError, for host bits or a scope id too."""
+    if "%" in text:
+        raise ValueError("the address has a scope id")
+    return ip_network(text, strict=True)
 
 
 def ip_in(ip_text: str, networks: Iterable[str | IPNetwork]) -> bool:

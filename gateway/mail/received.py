@@ -6,11 +6,10 @@ Reading is for the first hops of a message only and never raises on odd input: w
 import re
 from datetime import datetime
 from functools import lru_cache
-from ipaddress import ip_address
 
 from msgspec import Struct
 
-from gateway.mail.address import Address
+from gateway.mail.address import Address, parse_ip
 from gateway.mail.date import format_date, parse_date
 from gateway.mail.envelope import Tls
 
@@ -25,8 +24,11 @@ _TOKEN = re.compile(
     r"\((?P<comment>(?>(?:[^()\\]++|\\.|\((?>(?:[^()\\]++|\\.)*)\))*))\)|(?P<word>[^\s()]++)|(?P<open>\()", re.DOTALL
 )
 _CLAUSES = frozenset({"from", "by", "via", "with", "id", "for"})
-_BRACKETED = re.compile(r"\[(?:ipv6:)?([0-9a-f.:]{2,45})\]", re.IGNORECASE)
-_BARE_IP = re.compile(r"(?<![\w.:-])(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w.-])", re.I)
+_SCOPE = r"(?:%[^\s\[\]()]*+)?+"
+_IPV4 = r"\d{1,3}(?:\.\d{1,3}){3}"
+_IPV6 = r"[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:(?:\.\d{1,3}){3})?(?!:)"
+_BRACKETED = re.compile(rf"\[(?:ipv6:)?([0-9a-f.:]{{2,45}}{_SCOPE})\]", re.IGNORECASE)
+_BARE_IP = re.compile(rf"(?<![\w.:-])((?:{_IPV4}|{_IPV6}){_SCOPE})(?![\w.-])", re.IGNORECASE)
 _HELO = re.compile(r"\bhelo=.*", re.IGNORECASE | re.DOTALL)
 _UNKNOWN = frozenset({"unknown", "unverified", "softdnserr"})
 
@@ -146,15 +148,20 @@ def _connection(names: list[str], comments: list[str]) -> tuple[str, str]:
     """Return the peer's name and address as the host found them.
 
     The last comment with an address is the host's own; an earlier one may hold the name that the peer gave (qmail) or
-    be part of it. What follows "helo=" in a comment is the peer's word again (Exim).
+    be part of it. What follows "helo=" in a comment is the peer's word again (Exim). An address with a scope id is for
+    that host alone: it is none here, and no other is taken in its place.
     """
     for comment in reversed(comments):
         found = _HELO.sub("", comment)
         for pattern in (_BRACKETED, _BARE_IP):
             match = pattern.search(found)
+            if match and "%" in match[1]:
+                return "", ""
             if match and (ip := _ip(match[1])):
                 return _peer_name(found[: match.start()]), ip
     for name in [*names[1:2], *names[:1]]:
+        if "%" in name:
+            break
         if ip := _ip(name.strip("[]").removeprefix("IPv6:")):
             return "", ip
     return "", ""
@@ -168,6 +175,6 @@ def _peer_name(text: str) -> str:
 
 def _ip(text: str) -> str:
     try:
-        return str(ip_address(text))
+        return str(parse_ip(text))
     except ValueError:
         return ""

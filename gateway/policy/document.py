@@ -6,13 +6,12 @@ by `compile` against the registry of filters, since this module knows no filter.
 
 import re
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_network
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
-from gateway.mail.address import domain_of_text, parse_mailbox
+from gateway.mail.address import domain_of_text, parse_mailbox, parse_network
 from gateway.verdict import Kind, Mode
 
 _HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*")
@@ -29,7 +28,7 @@ class PolicyError(Exception):
 
 
 def _network(text: str) -> str:
-    return str(ip_network(text.strip(), strict=True))
+    return str(parse_network(text.strip()))
 
 
 def _host_name(text: str) -> str:

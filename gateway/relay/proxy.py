@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.mail.address import ip_in
+from gateway.mail.address import ip_in, parse_ip
 from gateway.mail.errors import Malformed
 from gateway.mail.received import parse_received
 from gateway.mail.xtext import decode_xtext
@@ -72,14 +72,15 @@ def _parse_v1(data: bytes) -> tuple[Origin, int] | None:
     if len(words) != 6 or words[1] not in ("TCP4", "TCP6"):
         raise Malformed("the PROXY line is not TCP4, TCP6 or UNKNOWN")
     _family, source, destination, source_port, destination_port = words[1:]
-    read = IPv4Address if words[1] == "TCP4" else IPv6Address
+    version = 4 if words[1] == "TCP4" else 6
     try:
-        read(destination)
-        ip = _plain(read(source))
+        ips = parse_ip(source), parse_ip(destination)
     except ValueError:
         raise Malformed("the PROXY line has a wrong address") from None
+    if any(ip.version != version for ip in ips):
+        raise Malformed("the PROXY line has an address of the other family")
     _port(destination_port)
-    return Origin(ip, _port(source_port)), end + 2
+    return Origin(_plain(ips[0]), _port(source_port)), end + 2
 
 
 def _port(text: str) -> int:
@@ -125,10 +126,18 @@ def peer_ip(text: str) -> str:
         return ""
 
 
+def _told_ip(text: str) -> str:
+    """Return an address that another host wrote, as policies name it; "" if it is none or has a scope of that host."""
+    try:
+        return _plain(parse_ip(text))
+    except ValueError:
+        return ""
+
+
 def parse_xclient(argument: bytes) -> dict[str, str]:
     """Read the attributes of an XCLIENT command; names in upper case, values decoded, "" for one that is not available.
 
-    ADDR is an IP address without prefix. Raises Malformed for anything unknown, repeated or out of shape.
+    ADDR is an IP address without prefix and scope. Raises Malformed for anything unknown, repeated or out of shape.
     """
     try:
         words = argument.decode("ascii").split()
@@ -153,7 +162,7 @@ def _xclient_value(name: str, encoded: str) -> str:
     if len(value) > _VALUE_MAX or not value.isprintable() or not value.isascii():
         raise Malformed("an XCLIENT value is too long or not printable")
     if name == "ADDR":
-        ip = peer_ip(value[5:] if value[:5].upper() == "IPV6:" else value)
+        ip = _told_ip(value[5:] if value[:5].upper() == "IPV6:" else value)
         if not ip:
             raise Malformed("XCLIENT ADDR is no address")
         return ip
@@ -172,5 +181,5 @@ def upstream_peer(received: Sequence[str], peer: str, policy: Policy) -> str | N
         if ip_in(peer, (hop.network,)):
             if len(received) < hop.received:
                 return None
-            return peer_ip(parse_received(received[hop.received - 1]).from_ip) or None
+            return _told_ip(parse_received(received[hop.received - 1]).from_ip) or None
     return None

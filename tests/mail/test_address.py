@@ -86,6 +86,11 @@ def test_a_path_is_read_by_the_grammar(text: bytes, written: str) -> None:
         b"user@[192.0.2.1",
         b"user@[192.0.02.1]",
         b"user@[IPv6:2001:db8::1%eth0]",
+        b"user@[IPv6:fe80::1%25eth0]",
+        b"user@[IPv6:18::1d%2b]",
+        b"user@[IPv6:::ffff:192.0.2.1%1]",
+        b"user@[192.0.2.1%1]",
+        b"@[IPv6:fe80::1%eth0]:user@corp.example",
         b"user@[2001:db8::1]",
         b"user@[X-tag:content]",  # RFC 5321 section 4.1.3: no such tag is registered
         b"user@[]",

@@ -160,6 +160,29 @@ def test_the_other_clauses_are_read() -> None:
     assert (found.id, found.for_) == ("4AB", "u@b.example")
 
 
+@pytest.mark.parametrize("ip", ["fe80::1%eth0", "18::1d%2b", "fe80::1%25eth0", "::ffff:192.0.2.1%1", "2001:db8::1%"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "from [203.0.113.9] (unknown [IPv6:{}]) by mx.b.example",
+        "from [203.0.113.9] (unknown [{}]) by mx.b.example",
+        "from [203.0.113.9] ({}) by mx.b.example",
+        "from unknown (HELO [203.0.113.9]) ({}) by mx.b.example",
+        "from host.a.example ([{}]:2525 helo=[203.0.113.9]) by mx.b.example",
+        "from [203.0.113.9] [{}] by mx.b.example",
+        "from [IPv6:{}] by mx.b.example",
+        "from {} by mx.b.example",
+    ],
+)
+def test_an_address_with_a_scope_is_none_and_no_name_takes_its_place(value: str, ip: str) -> None:
+    found = parse_received(value.format(ip))
+    assert (found.peer_name, found.from_ip, found.by) == ("", "", "mx.b.example")
+
+
+def test_an_ipv4_address_in_the_form_of_ipv6_is_read_whole() -> None:
+    assert parse_received("from a (::ffff:192.0.2.1) by c").from_ip == "::ffff:c000:201"
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -71,6 +71,14 @@ def test_a_header_is_read_and_nothing_after_it(header: bytes, origin: Origin) ->
         b"PROXY TCP4 2001:db8::1 198.51.100.1 51000 25\r\n",
         b"PROXY TCP6 192.0.2.1 2001:db8::2 51000 25\r\n",
         b"PROXY TCP4 192.0.2.01 198.51.100.1 51000 25\r\n",
+        # RFC 4007 section 11: a scope id names an interface of the proxy's.
+        b"PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n",
+        b"PROXY TCP6 ::1 fe80::1%eth0 1 2\r\n",
+        b"PROXY TCP6 fe80::1%25eth0 ::1 1 2\r\n",
+        b"PROXY TCP6 18::1d%2b ::1 1 2\r\n",
+        b"PROXY TCP6 ::ffff:192.0.2.1%1 ::1 1 2\r\n",
+        b"PROXY TCP6 2001:db8::1% ::1 1 2\r\n",
+        b"PROXY TCP4 192.0.2.1%1 198.51.100.1 1 2\r\n",
         b"PROXY TCP4 192.0.2.1 198.51.100.1 65536 25\r\n",
         b"PROXY TCP4 192.0.2.1 198.51.100.1 051 25\r\n",
         b"PROXY TCP4 192.0.2.1 198.51.100.1 -1 25\r\n",
@@ -144,6 +152,11 @@ def test_xclient_attributes(argument: bytes, attributes: dict[str, str]) -> None
         b"ADDR",
         b"ADDR=",
         b"ADDR=mail.example",
+        b"ADDR=IPV6:fe80::1%eth0",
+        b"ADDR=fe80::1%25eth0",
+        b"ADDR=IPV6:fe80::1+25eth0",
+        b"ADDR=IPV6:2001:db8::1%",
+        b"ADDR=192.0.2.1%1",
         b"ADDR=192.0.2.1 ADDR=192.0.2.2",
         b"DESTADDR=192.0.2.1",
         b"NAME=a+0D+0Ab",
@@ -162,6 +175,7 @@ RECEIVED = [
     "from relay.partner.example (a.partner.example [192.0.2.7]) by hop.corp.example; Tue, 24 Nov 2026 09:00:00 +0000",
     "from x (unknown [192.0.2.8]) by relay.partner.example; Tue, 24 Nov 2026 08:59:00 +0000",
     "by nobody",
+    "from [192.0.2.9] (unknown [IPv6:fe80::1%eth0]) by relay.partner.example; Tue, 24 Nov 2026 08:58:00 +0000",
 ]
 
 
@@ -171,7 +185,8 @@ RECEIVED = [
         ("10.0.0.5", 1, "192.0.2.7"),
         ("10.0.0.5", 2, "192.0.2.8"),
         ("10.0.0.5", 3, None),
-        ("10.0.0.5", 4, None),
+        ("10.0.0.5", 4, None),  # a scope of the hop's own; what the peer says of itself does not count
+        ("10.0.0.5", 5, None),
         ("192.0.2.99", 1, None),
     ],
 )
