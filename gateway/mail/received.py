@@ -24,7 +24,7 @@ _TOKEN = re.compile(
     r"\((?P<comment>(?>(?:[^()\\]++|\\.|\((?>(?:[^()\\]++|\\.)*)\))*))\)|(?P<word>[^\s()]++)|(?P<open>\()", re.DOTALL
 )
 _CLAUSES = frozenset({"from", "by", "via", "with", "id", "for"})
-_SCOPE = r"(?:%[^\s\[\]()]*+)?+"
+_SCOPE = r"(?>(?:%[^\s\[\]()]*+)?)"
 _IPV4 = r"\d{1,3}(?:\.\d{1,3}){3}"
 _IPV6 = r"[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:(?:\.\d{1,3}){3})?(?!:)"
 _BRACKETED = re.compile(rf"\[(?:ipv6:)?([0-9a-f.:]{{2,45}}{_SCOPE})\]", re.IGNORECASE)
