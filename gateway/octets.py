@@ -9,17 +9,16 @@ from typing import Protocol
 import stringzilla
 from isal.isal_zlib import crc32
 
-__all__ = ["count", "crc32", "find", "replace"]
+__all__ = ["crc32", "find", "replace"]
 
 RARE = 64  # places at most that are worth a search each
 
 
-class _Search(Protocol):
+class _Find(Protocol):
     def __call__(self, octets: bytes | bytearray, wanted: bytes, start: int = 0, /) -> int: ...
 
 
-find: _Search = stringzilla.find
-count: _Search = stringzilla.count
+find: _Find = stringzilla.find
 
 
 def replace(octets: bytes, old: bytes, new: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """Check that no regular expression repeats a group possessively.
 
 Python before 3.11.5 reads `(?:ab)*+` wrongly (CPython gh-106052): a repetition that fails half way keeps what it has
-read, and Debian 12 has 3.11.2. An atomic group, `(?>(?:ab)*)`, means the same and is read well. Prints one line for
-each finding and ends with 1 if there are any.
+read, and Debian 12 has 3.11.2. An atomic group, `(?>(?:ab)*)`, means the same and is read well. What an f-string puts
+in is not looked into. Prints one line for each finding and ends with 1 if there are any.
 """
 
 import ast

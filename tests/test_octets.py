@@ -23,11 +23,6 @@ def test_find_is_that_of_bytes(haystack: bytes, needle: bytes, start: int) -> No
     assert octets.find(bytearray(haystack), needle, start) == haystack.find(needle, start)
 
 
-@given(HAYSTACKS, NEEDLES)
-def test_count_is_that_of_bytes(haystack: bytes, needle: bytes) -> None:
-    assert octets.count(haystack, needle) == haystack.count(needle)
-
-
 @given(HAYSTACKS, NEEDLES, st.sampled_from([b"", b"\r\n", b"\r\n.."]))
 def test_replace_is_that_of_bytes(haystack: bytes, old: bytes, new: bytes) -> None:
     assert octets.replace(haystack, old, new) == haystack.replace(old, new)

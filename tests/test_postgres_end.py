@@ -1,5 +1,6 @@
 """A test's PostgreSQL does not outlive the process that started it."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,9 @@ def test_it_ends_when_its_owner_is_killed() -> None:
     process, folder = start()
     with process:
         process.kill()
-    wait_until(lambda: not server_of(folder) and not folder.exists(), 20, "the server's end")
+    assert process.returncode == -signal.SIGKILL
+    wait_until(lambda: not folder.exists(), 20, "the server's end")
+    assert not server_of(folder)
 
 
 def test_it_ends_with_its_owner() -> None:

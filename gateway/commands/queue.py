@@ -11,7 +11,7 @@ from gateway.commands.output import emit_json, fail, json_option, limit_option, 
 from gateway.mail.address import parse_mailbox
 from gateway.mail.errors import Malformed
 from gateway.mail.reference import parse_reference, reference
-from gateway.relay.held_mail import release_item
+from gateway.relay import held_mail
 from gateway.settings import load_settings
 from gateway.store import held
 from gateway.store import queue as store
@@ -169,7 +169,7 @@ def redirect(
         fail(f"{to}: {error}")
     rows = _chosen(database, references, domain, everything, [State.QUEUED, State.HELD])
     keys = [row.key for row in rows]
-    count = store.redirect(database, keys, address, by=operator(), now=datetime.now(UTC), reason=reason)
+    count = held_mail.redirect(load_settings(), database, keys, address, by=operator(), reason=reason)
     _say(count, f"redirected to {address}", as_json)
 
 
@@ -215,7 +215,7 @@ def release(database: Database, references: Sequence[str], reason: str, as_json:
     if missing:
         fail(f"not held: {', '.join(map(reference, sorted(missing)))}")
     settings = load_settings()
-    count = sum(release_item(settings, database, item, by=operator(), reason=reason) for item in items)
+    count = sum(held_mail.release_item(settings, database, item, by=operator(), reason=reason) for item in items)
     _say(count, "released", as_json)
 
 

@@ -36,6 +36,8 @@ _FIELD = re.compile(rb"([!-9;-~]++):([^\r]*+(?>(?:\r\n[ \t]++[^\r]++){0,1000}))\
 # The same as text. What is no field ends the search: else it would try each letter as the start of a name.
 _PLAIN_FIELD = re.compile(r"(([!-9;-~]++):([^\r]*+(?>(?:\r\n[ \t]++[^\r]++){0,1000}))\r\n)|[\x00-\xff]++")
 _FIELD_END = re.compile(rb"\r\n(?![ \t])|\Z")
+# Not `From : x`, which is a field in obsolete syntax (RFC 5322 section 4.5), and names an author.
+_MBOX_LINE = re.compile(rb">?From [ \t]*+(?!:)")
 _NAME = re.compile(rb"[!-9;-~]++")
 _BLANK_LINE = re.compile(rb"\r\n[ \t]++(?=\r\n|\Z)")
 _WORD = re.compile(r"([ \t]*+)([^ \t]++)")
@@ -145,7 +147,7 @@ def _scan_odd(raw: bytes, limit: int, defects: list[str]) -> list[FieldSpan]:
 def _read_field(raw: bytes, start: int, end: int) -> tuple[FieldSpan | None, str]:
     if raw[start : start + 1] in (b" ", b"\t"):
         return None, "leading_continuation"
-    if start == 0 and raw.startswith((b"From ", b">From ")):
+    if start == 0 and _MBOX_LINE.match(raw):
         return None, "mbox_line"
     line_end = raw.find(b"\r\n", start, end)
     colon = raw.find(b":", start, end if line_end < 0 else line_end)

@@ -49,13 +49,14 @@ def judge_author(case: Case, policy: Policy) -> tuple[Finding, ...]:
 def is_unclear(facts: Facts) -> bool:
     """Tell whether readers may show another author than those that were found.
 
-    No From at all is clear, if nothing stands in for it: nobody is named, and printers and scripts send such mail.
+    No From at all is clear, if nothing stands in for it: nobody is named, and printers and scripts send such mail. A
+    line that is no field may be one to a lenient reader.
     """
     if not HIDING.isdisjoint(facts.defects):
         return True
     if facts.from_count:
         return not facts.authors  # a bare word, which the next host may complete with a domain of its own
-    return any(field.key in STAND_INS for field in facts.fields)
+    return any(not field.name or field.key in STAND_INS for field in facts.fields)
 
 
 def _refused(code: str, detail: str, category: str, source: RelaySource) -> Finding:

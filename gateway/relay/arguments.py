@@ -16,7 +16,7 @@ from gateway.mail.xtext import decode_utf8_address, decode_xtext
 from gateway.relay import refusals
 from gateway.relay.reasons import Refusal
 
-# A quoted local part may hold blanks and angle brackets. Possessive throughout: linear on any input. Blanks after the
+# A quoted local part may hold blanks and angle brackets. Nothing is tried twice: linear on any input. Blanks after the
 # colon and a missing blank before parameters are common mistakes of senders; the blanks are forgiven (RFC 5321
 # section 3.3 forbids them).
 _MAIL: Final = re.compile(

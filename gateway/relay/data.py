@@ -4,9 +4,10 @@ Works by chunk, never by line, and knows neither sockets nor replies. Memory is 
 beyond it is counted and dropped.
 """
 
+import io
 from typing import Final
 
-from gateway.octets import count, find, replace
+from gateway.octets import find, replace
 
 # RFC 5321 section 4.1.1.4: the end of mail data is this and nothing else. Whoever also takes LF.LF or CR.CR can be
 # smuggled to.
@@ -17,6 +18,8 @@ _OVERLAP: Final = len(END_MARK) - 1
 _DOT: Final = ord(".")
 # What is too big is read on so that the peer hears why; nobody is listened to for more than this.
 DROP_BYTES: Final = 64 << 20
+
+_SLICE: Final = 1 << 20  # octets that are looked at together
 
 
 class DataReader:
@@ -144,9 +147,13 @@ def has_clean_line_ends(raw: bytes) -> bool:
     """Tell whether every CR and LF of `raw` is in a CRLF and there is no NUL."""
     if b"\0" in raw:
         return False
-    # Each CRLF holds one of each, so whatever is more than there are pairs stands alone.
-    pairs = count(raw, _LINE_END)
-    return pairs == count(raw, b"\n") == count(raw, b"\r")
+    # The standard library's universal newlines note which kinds of line end they met: one exact pass in C. (Counting
+    # CRLF, CR and LF with vector instructions is no faster on ordinary mail, and far slower where they are dense.)
+    ends = io.IncrementalNewlineDecoder(None, translate=False)
+    for at in range(0, len(raw), _SLICE):
+        ends.decode(raw[at : at + _SLICE].decode("latin-1"))
+    ends.decode("", final=True)
+    return ends.newlines in (None, "\r\n")
 
 
 def repair_line_ends(raw: bytes) -> bytes:

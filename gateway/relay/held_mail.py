@@ -5,6 +5,8 @@ delivered as it was accepted.
 """
 
 import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from struct import Struct
 from struct import error as StructError  # noqa: N812 (an exception's name)
@@ -12,15 +14,17 @@ from struct import error as StructError  # noqa: N812 (an exception's name)
 import msgspec
 
 from gateway import log
-from gateway.accepted import Accepted
+from gateway.accepted import Accepted, Location
+from gateway.mail.address import Address
 from gateway.mail.errors import Malformed, NotFound
 from gateway.mail.reference import reference
 from gateway.masterkey import load_master_key
 from gateway.settings import Settings
 from gateway.spool import Spool, new_owner, read
-from gateway.store import held
+from gateway.store import held, queue
 from gateway.store.database import Database
 from gateway.store.held import HeldItem
+from gateway.store.queue import DeliveryKey
 from gateway.vault import Vault
 
 VAULT_KIND = "held"
@@ -66,24 +70,58 @@ def release_item(settings: Settings, database: Database, item: HeldItem, *, by: 
     """Queue a held item for delivery; return for how many recipients.
 
     Raises NotFound, Malformed, SpoolFull, SpoolFailed.
-
-    Bytes from the vault are appended to a spool folder of our own, which whoever works on the queue adopts.
     """
-    now = datetime.now(UTC)
-    if not item.vault_name:
-        return held.release(database, item.message_id, item.group, by=by, now=now, reason=reason)
+    with _brought_back(settings, database, [item]) as places:
+        place = places.get((item.message_id, item.group))
+        return held.release(
+            database, item.message_id, item.group, by=by, now=datetime.now(UTC), reason=reason, location=place
+        )
+
+
+def redirect(
+    settings: Settings, database: Database, keys: Sequence[DeliveryKey], to: Address, *, by: str, reason: str
+) -> int:
+    """Deliver to another address instead what waits or is held; return how many deliveries. Raises like `release_item`.
+
+    Raises Conflict for what went to the vault in this moment; asked again it is redirected.
+    """
+    groups = dict.fromkeys((key.message_id, key.group) for key in keys)
+    items = [item for id, group in groups if (item := held.find(database, id, group)) is not None]
+    with _brought_back(settings, database, items) as places:
+        return queue.redirect(database, keys, to, by=by, now=datetime.now(UTC), reason=reason, places=places)
+
+
+@contextlib.contextmanager
+def _brought_back(
+    settings: Settings, database: Database, items: Sequence[HeldItem]
+) -> Iterator[Mapping[tuple[str, int], Location]]:
+    """Copy bytes from the vault to the spool, for deliveries that the block makes; give the places by item.
+
+    They are appended to a folder of our own, which whoever works on the queue adopts. After the block the vault gives
+    up what nobody waits for any more.
+    """
+    items = [item for item in items if item.vault_name]
+    if not items:
+        yield {}
+        return
     vault = Vault(settings.vault, load_master_key(settings.master_key))
-    accepted, body = unpack(vault.get(item.vault_name))
     spool = Spool(settings.spool, new_owner("release"))
     try:
-        # The record says that it waits in the queue, or a recovery would hold it again.
-        released = msgspec.structs.replace(accepted, held="", held_reason="", expires_at=_fresh_expiry(accepted, now))
-        (location,) = asyncio.run(spool.append([(released, [body])]))
-        count = held.release(database, item.message_id, item.group, by=by, now=now, reason=reason, location=location)
+        yield {(item.message_id, item.group): _bring_back(spool, vault, item) for item in items}
     finally:
         spool.close()
-    vault.delete(item.vault_name)
-    return count
+    for item in items:
+        if held.find(database, item.message_id, item.group) is None:
+            vault.delete(item.vault_name)
+
+
+def _bring_back(spool: Spool, vault: Vault, item: HeldItem) -> Location:
+    accepted, body = unpack(vault.get(item.vault_name))
+    # The record says that it waits in the queue, or a recovery would hold it again.
+    expires_at = _fresh_expiry(accepted, datetime.now(UTC))
+    released = msgspec.structs.replace(accepted, held="", held_reason="", expires_at=expires_at)
+    (location,) = asyncio.run(spool.append([(released, [body])]))
+    return location
 
 
 def _fresh_expiry(accepted: Accepted, now: datetime) -> datetime:

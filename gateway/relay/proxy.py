@@ -119,11 +119,7 @@ def _plain(ip: IPv4Address | IPv6Address) -> str:
 
 def peer_ip(text: str) -> str:
     """Return a socket's peer address as policies name it: no IPv6 scope, IPv4 where it is mapped, "" if it is none."""
-    address = text.partition("%")[0]
-    try:
-        return _plain(IPv6Address(address) if ":" in address else IPv4Address(address))
-    except ValueError:
-        return ""
+    return _told_ip(text.partition("%")[0])
 
 
 def _told_ip(text: str) -> str:

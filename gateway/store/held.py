@@ -67,10 +67,10 @@ def list_items(
         return _read(connection, query)
 
 
-def get(db: Database, message_id: str, group: int) -> HeldItem:
-    """Return one item that waits. Raises NotFound."""
+def find(db: Database, message_id: str, group: int) -> HeldItem | None:
+    """Return one item, None when it does not wait (any more)."""
     with db.reading() as connection:
-        return _get(connection, message_id, group)
+        return _find(connection, message_id, group)
 
 
 def outside_vault(db: Database, *, limit: int = 100) -> list[HeldItem]:
@@ -88,12 +88,16 @@ def _items() -> Select[Any]:
     ).join(messages, shown.id == held_items.c.message_id)
 
 
-def _get(connection: Connection, message_id: str, group: int) -> HeldItem:
+def _find(connection: Connection, message_id: str, group: int) -> HeldItem | None:
     query = _items().where(_WAITS, held_items.c.message_id == message_id, held_items.c.group_number == group)
-    found = _read(connection, query)
-    if not found:
+    return next(iter(_read(connection, query)), None)
+
+
+def _get(connection: Connection, message_id: str, group: int) -> HeldItem:
+    item = _find(connection, message_id, group)
+    if item is None:
         raise NotFound("nothing is held under this name, or not any more")
-    return found[0]
+    return item
 
 
 def _read(connection: Connection, query: Select[Any]) -> list[HeldItem]:
@@ -151,7 +155,8 @@ def hold(connection: Connection, groups: Iterable[tuple[str, int]], kind: str, r
     if rows:
         statement = insert_into(connection, held_items)
         excluded = statement.excluded
-        names = ("kind", "reason", "state", "held_at", "expires_at", "closed_at", "closed_by")
+        # What was in the vault is gone from there since: the bytes are where the deliveries say.
+        names = ("kind", "reason", "state", "held_at", "expires_at", "vault_name", "closed_at", "closed_by")
         statement = statement.on_conflict_do_update(
             index_elements=["message_id", "group_number"],
             set_={name: excluded[name] for name in names},

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, tuple_, update
 
-from gateway.accepted import State
+from gateway.accepted import Location, State
 from gateway.mail.address import Address
 from gateway.mail.envelope import Direction, Recipient
-from gateway.mail.errors import Malformed
+from gateway.mail.errors import Conflict, Malformed
 from gateway.store import audit, conversations, held
 from gateway.store.database import Database
 from gateway.store.days import milliseconds_of
@@ -28,6 +28,7 @@ from gateway.store.mail_tables import (
 from gateway.store.metadata import storable
 
 SLICE_ROWS = 100
+NO_PLACES: Mapping[tuple[str, int], Location] = {}
 
 
 class Depth(Struct, frozen=True):
@@ -185,10 +186,21 @@ def _deleted(why: str, now: datetime) -> Mapping[str, Any]:
     }
 
 
-def redirect(db: Database, keys: Sequence[DeliveryKey], to: Address, *, by: str, now: datetime, reason: str) -> int:
+def redirect(
+    db: Database,
+    keys: Sequence[DeliveryKey],
+    to: Address,
+    *,
+    by: str,
+    now: datetime,
+    reason: str,
+    places: Mapping[tuple[str, int], Location] = NO_PLACES,
+) -> int:
     """Deliver to another address instead, from the first attempt on; return how many were redirected.
 
     The old recipient's row stays, deleted and saying so; what has been redirected there before is not delivered twice.
+    `places` are the new records of groups (id, number) whose bytes were in the vault; without one, where one is needed,
+    raises Conflict. `held_mail.redirect` looks after that.
     """
     if to.is_null:
         raise Malformed("there is no address to redirect to")
@@ -200,9 +212,9 @@ def redirect(db: Database, keys: Sequence[DeliveryKey], to: Address, *, by: str,
             ).one_or_none()
             if row is None or key.recipient == to:
                 continue
-            old = dict(row._mapping)
             new = {
-                **old,
+                **row._mapping,
+                **_place(row, places.get((key.message_id, key.group))),
                 "recipient": storable(str(to)),
                 "domain": storable(to.domain),
                 "state": State.QUEUED.value,
@@ -224,6 +236,15 @@ def redirect(db: Database, keys: Sequence[DeliveryKey], to: Address, *, by: str,
                 conversations.note_released(connection, key.message_id, key.group, leaving, now)
             count += 1
     return count
+
+
+def _place(row: Row[Any], place: Location | None) -> dict[str, Any]:
+    """Return where the bytes of a redirected delivery lie, as columns."""
+    if row.segment is not None:
+        return {}
+    if place is None:
+        raise Conflict("the bytes are in the vault: they have to be brought to the spool first")
+    return {"segment": place.segment, "segment_offset": place.offset, "segment_length": place.length}
 
 
 def _order(

@@ -16,10 +16,17 @@ from tests.product import Product, wait_until
 KILLS = 3
 
 
-def assert_sound(account: Account, product: Product) -> None:
-    assert account.accepted_count() > 20
-    assert account.problems() == []
-    wait_until(lambda: not product.rows.open_count(), 60, lambda: f"the end of every delivery: {product.rows.states()}")
+def problems(account: Account, product: Product) -> list[str]:
+    """Wait for the end of every delivery; return every violation, one line each."""
+
+    def is_over() -> bool:
+        # What the hop has taken without a word afterwards is due in a minute, and with a second such try in five.
+        product.retry_now()
+        return not product.rows.open_count()
+
+    wait_until(is_over, 60, lambda: f"the end of every delivery: {product.rows.states()}")
+    few = [] if account.accepted_count() > 20 else [f"only {account.accepted_count()} were accepted"]
+    return few + account.problems()
 
 
 def test_without_faults_everything_arrives_exactly_once(product: Product, hop: NextHop) -> None:
@@ -27,19 +34,19 @@ def test_without_faults_everything_arrives_exactly_once(product: Product, hop: N
         load.wait()
     account = Account(load.sent, hop.receptions)
     wait_until(lambda: not account.missing(), 30, "the last delivery")
-    assert_sound(account, product)
+    assert problems(account, product) == []
     assert account.accepted_count() == 150
     assert account.repeats() == 0
 
 
 def test_killing_single_processes_loses_nothing(product: Product, hop: NextHop) -> None:
     ordeal = Ordeal(product, hop, seed=2, everything=0.0)
-    assert_sound(ordeal.run(KILLS), product)
+    assert problems(ordeal.run(KILLS), product) == []
 
 
 def test_killing_everything_at_once_loses_nothing(product: Product, hop: NextHop) -> None:
     ordeal = Ordeal(product, hop, seed=3, everything=1.0)
-    assert_sound(ordeal.run(KILLS), product)
+    assert problems(ordeal.run(KILLS), product) == []
 
 
 def test_a_recipient_whom_the_next_hop_refuses_is_held_and_never_forgotten(product: Product, hop: NextHop) -> None:
@@ -59,7 +66,7 @@ def test_a_stop_in_good_order_under_load_repeats_nothing(product: Product, hop: 
         time.sleep(0.3)
     account = Account(load.sent, hop.receptions)
     wait_until(lambda: not account.missing(), 60, lambda: f"the last delivery: {account.missing()[:3]}")
-    assert_sound(account, product)
+    assert problems(account, product) == []
     assert account.repeats() == 0
 
 
@@ -67,4 +74,4 @@ def test_a_stop_in_good_order_under_load_repeats_nothing(product: Product, hop: 
 def test_one_worker_alone_comes_back_too(make_product: MakeProduct, hop: NextHop, workers: int) -> None:
     product = make_product(workers=workers)
     ordeal = Ordeal(product, hop, seed=6, everything=0.5)
-    assert_sound(ordeal.run(KILLS), product)
+    assert problems(ordeal.run(KILLS), product) == []

@@ -163,6 +163,7 @@ def test_a_database_that_is_gone_stops_no_mail(product: Product, hop: NextHop, t
     sent += send_some(product, "back", 2)
     assert_arrives(sent, hop)
     assert_known(product, sent)
+    assert product.rows.states() == {"delivered": sum(len(one.recipients) for one in sent)}
 
 
 def test_started_without_its_database_it_goes_on_with_the_last_good_policy(
@@ -207,6 +208,9 @@ def test_with_the_database_away_too_long_mail_is_deferred_not_lost(make_product:
     send_when_possible(product, "again")
 
 
+SLOW = "anna@slow.example.com"
+
+
 def test_a_next_hop_that_hangs_holds_up_only_its_own_mail(make_product: MakeProduct, hop: NextHop) -> None:
     # The other domain's hop takes connections and never says a word.
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -217,7 +221,12 @@ def test_a_next_hop_that_hangs_holds_up_only_its_own_mail(make_product: MakeProd
         domains = {"corp.example.com": {"any_recipient": True}, "slow.example.com": {"any_recipient": True}}
         policy = policy_for(hop.port, routes=routes, domains=domains, domain_routes={"slow.example.com": "silent"})
         product = make_product(policy=policy)
-        for number in range(30):
-            send_one(product.port, f"slow-{number}", ("anna@slow.example.com",))
+        slow = 30
+        for number in range(slow):
+            send_one(product.port, f"slow-{number}", (SLOW,))
         sent = send_some(product, "fast")
         assert_arrives(sent, hop, 10)
+        assert_known(product, sent, 10)
+        # Nobody gave the slow ones up, or delivered them elsewhere.
+        wait_until(lambda: product.rows.open_count() == slow, 10, lambda: f"the slow ones: {product.rows.states()}")
+        assert {recipient for one in hop.receptions for recipient in one.recipients}.isdisjoint({SLOW})

@@ -38,6 +38,11 @@ def test_our_domain_in_any_reading_without_proof_is_forged(values: list[str]) ->
     assert [(one.code, one.action, one.category) for one in findings] == [("forged", Action.REJECT, "own_domain")]
 
 
+def test_a_first_line_in_obsolete_syntax_is_no_line_of_a_mailbox_file() -> None:
+    raw = b"From : ceo@corp.example\r\n" + make.message(from_="x@evil.example")
+    assert [one.code for one in make.judge_with(FILTER, Options(), make.case(raw))] == ["forged"]
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -83,6 +83,24 @@ def test_every_author_in_every_reading_must_be_allowed(authors: list[str], code:
     assert code_of(written(*authors, mail_from=mail_from), any_sender=True) == RIGHT
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"From : CEO <ceo@bank.example>", STRANGE),  # obsolete syntax, and not the line of a mailbox file
+        (b"From \t: ceo@bank.example", STRANGE),
+        (b"\xef\xbb\xbfFrom: ceo@bank.example", UNCLEAR),
+        (b"From\x0b: ceo@bank.example", UNCLEAR),
+        (b" From: ceo@bank.example", UNCLEAR),
+        (b"From", UNCLEAR),
+    ],
+)
+def test_an_odd_first_line_names_an_author_too(line: bytes, code: str) -> None:
+    assert code_of(sent(line + b"\r\n" + make.message(without=["From"]))) == code
+    # Beside a From a line that is no field is not what readers show; a field in obsolete syntax is.
+    beside = sent(line + b"\r\n" + make.message(from_="bob@corp.example"))
+    assert code_of(beside) == (STRANGE if code == STRANGE else RIGHT)
+
+
 @pytest.mark.parametrize("name", ["Sender", "Resent-From", "Resent-Sender"])
 def test_without_from_no_field_may_stand_in_for_it(name: str) -> None:
     assert code_of(sent(make.message((name, "ceo@bank.example"), without=["From"]))) == UNCLEAR

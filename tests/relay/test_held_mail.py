@@ -6,16 +6,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.accepted import Accepted, Location, State
+from gateway.mail.address import Address
 from gateway.mail.envelope import Direction
 from gateway.mail.errors import Malformed, NotFound
 from gateway.masterkey import create_master_key, load_master_key
 from gateway.relay.answers import StoreAnswers
-from gateway.relay.held_mail import VAULT_KIND, move_to_vault, pack, release_item, unpack
+from gateway.relay.held_mail import VAULT_KIND, move_to_vault, pack, redirect, release_item, unpack
 from gateway.relay.segments import SegmentKeeper
 from gateway.settings import Settings
 from gateway.spool import read
 from gateway.spool.sent import SentIds
 from gateway.store import held, messages, queue
+from gateway.store.queue import DeliveryKey
 from gateway.vault import Vault
 from gateway.verdict import SentMessageQuestion
 from tests.relay.conftest import RAW, Logged, Place
@@ -119,6 +121,53 @@ async def test_what_is_in_the_vault_comes_back_to_the_spool_and_can_be_taken_ove
     assert head.expires_at - now > timedelta(days=4)
     with pytest.raises(NotFound):
         vault.get(item.vault_name)
+
+
+@pytest.mark.parametrize("is_in_vault", [False, True])
+async def test_what_is_redirected_has_its_bytes_and_what_waits_on_keeps_them(
+    place: Place, settings: Settings, vault: Vault, is_in_vault: bool
+) -> None:
+    one, _ = await hold(place, ADA, BOB)
+    if is_in_vault:
+        move_to_vault(settings, place.database, vault)
+
+    def order(whose: Address) -> int:
+        keys = [DeliveryKey(one.id, 0, whose)]
+        return redirect(settings, place.database, keys, OUTSIDER, by="ann", reason="left")
+
+    assert await asyncio.to_thread(order, ADA) == 1
+    now = datetime.now(UTC)
+    [claim] = queue.claim(place.database, owner="x", now=now, limit=9, lease_seconds=9, is_dead=lambda _: False)
+    assert [str(due.address) for due in claim.recipients] == [str(OUTSIDER)]
+    assert read(place.root, claim.location)[1] == RAW
+    # Bob's share is still held, with its bytes.
+    [item] = held.list_items(place.database)
+    assert item.recipients == (BOB,)
+    assert (unpack(vault.get(item.vault_name))[1] == RAW) if is_in_vault else item.location is not None
+    assert await asyncio.to_thread(order, BOB) == 1
+    assert held.list_items(place.database) == []
+    assert [path for path in settings.vault.rglob("*") if path.is_file()] == []
+
+
+async def test_what_fails_after_its_release_is_held_and_released_again(
+    place: Place, settings: Settings, vault: Vault
+) -> None:
+    one, _ = await hold(place)
+    move_to_vault(settings, place.database, vault)
+    assert await asyncio.to_thread(release, place, settings) == 1
+    [again] = queue.list_waiting(place.database)
+    assert queue.hold(place.database, [again.key], by="ann", now=datetime.now(UTC), reason="wait") == 1
+    [item] = held.list_items(place.database)
+    assert item.vault_name == ""
+    assert await asyncio.to_thread(release, place, settings) == 1
+    assert place.states(one) == [State.QUEUED]
+    # And from the vault too, where it has gone once more.
+    queue.hold(place.database, [again.key], by="ann", now=datetime.now(UTC), reason="wait")
+    assert move_to_vault(settings, place.database, vault) == 1
+    assert await asyncio.to_thread(release, place, settings) == 1
+    now = datetime.now(UTC)
+    [claim] = queue.claim(place.database, owner="x", now=now, limit=9, lease_seconds=9, is_dead=lambda _: False)
+    assert read(place.root, claim.location)[1] == RAW
 
 
 @pytest.mark.parametrize("is_in_vault", [False, True])

@@ -59,9 +59,9 @@ async def test_a_message_is_imported_with_what_its_first_attempt_did(place: Plac
     one, _ = await place.accept(ADA, BOB)
     place.importer.settle([settled(one, State.DELIVERED), settled(one, State.QUEUED, to=BOB, reply="450 4.2.1 Later")])
     async with running(place):
-        await until(lambda: messages.find(place.database, one.id))
+        await until(lambda: place.importer.unimported == 0)
     assert place.states(one) == [State.DELIVERED, State.QUEUED]
-    assert place.importer.unimported == 0
+    assert messages.find(place.database, one.id)
 
 
 async def test_a_long_attempt_is_imported_under_our_lease_and_settled_later(place: Place) -> None:

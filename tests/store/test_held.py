@@ -25,6 +25,13 @@ def hold(database: Database, *to: object, kind: str = "malware", **changes: obje
     return one.id
 
 
+def the(database: Database, id: str) -> held.HeldItem:
+    """Return the item that waits."""
+    found = held.find(database, id, 0)
+    assert found is not None
+    return found
+
+
 def test_people_see_what_is_held_for_them(database: Database) -> None:
     hers = hold(database, ADA)
     both = hold(database, ADA, BOB, kind="business_only", at=NOW + timedelta(minutes=1))
@@ -32,17 +39,16 @@ def test_people_see_what_is_held_for_them(database: Database) -> None:
     assert [one.message_id for one in held.list_items(database, recipient="bob@corp.example")] == [both]
     assert [one.message_id for one in held.list_items(database, kind="malware")] == [hers]
     assert [one.message_id for one in held.list_items(database, before=both)] == [hers]
-    assert held.get(database, hers, 0).recipients == (ADA,)
+    assert the(database, hers).recipients == (ADA,)
 
 
 def test_what_is_released_for_one_recipient_waits_for_the_other(database: Database) -> None:
     id = hold(database, ADA, BOB)
     assert held.release(database, id, 0, by="ada", now=NOW, reason="known", recipients=[ADA]) == 1
     assert states(database, id) == {"ada@corp.example": State.QUEUED, "bob@corp.example": State.HELD}
-    assert held.get(database, id, 0).recipients == (BOB,)
+    assert the(database, id).recipients == (BOB,)
     assert held.release(database, id, 0, by="ada", now=NOW, reason="known") == 1
-    with pytest.raises(NotFound):
-        held.get(database, id, 0)
+    assert held.find(database, id, 0) is None
     with pytest.raises(NotFound):
         held.release(database, id, 0, by="ada", now=NOW, reason="again")
     assert [entry.action for entry in audit.entries(database, subject="held item")] == ["release", "release"]
@@ -53,9 +59,12 @@ def test_what_is_in_the_vault_needs_a_record_in_the_spool_to_be_released(databas
     assert [one.message_id for one in held.outside_vault(database)] == [id]
     held.set_vault_name(database, id, 0, "held/1")
     assert held.outside_vault(database) == []
-    assert (held.get(database, id, 0).vault_name, held.get(database, id, 0).location) == ("held/1", None)
+    assert (the(database, id).vault_name, the(database, id).location) == ("held/1", None)
     with pytest.raises(Conflict):
         held.release(database, id, 0, by="ada", now=NOW, reason="known")
+    assert states(database, id) == {"ada@corp.example": State.HELD}
+    with pytest.raises(Conflict):
+        queue.redirect(database, [DeliveryKey(id, 0, ADA)], BOB, by="ada", now=NOW, reason="known")
     assert states(database, id) == {"ada@corp.example": State.HELD}
     assert held.release(database, id, 0, by="ada", now=NOW, reason="known", location=location(9)) == 1
     (claimed,) = queue.claim(database, owner="me", now=NOW, limit=1, lease_seconds=60)
