@@ -5,6 +5,7 @@ commands and log. Only processes that were started here are ever signalled.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -32,6 +34,7 @@ PARTNER = "partner.example.com"
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 PORTS = (20000, 32000)  # below the range from which the kernel gives clients their ports
+RESERVED = Path(tempfile.gettempdir()) / f"gatepost-test-ports-{os.getuid()}"  # a locked file for each in use
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str | Callable[[], object]) -> Any:
@@ -47,12 +50,17 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str | Callabl
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on."""
+    """Return a TCP port of 127.0.0.1 that nobody listens on, and that no other test gets while this process lives."""
+    RESERVED.mkdir(exist_ok=True)
     while True:
         port = random.SystemRandom().randrange(*PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        lock = os.open(RESERVED / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
             return port
+        os.close(lock)
 
 
 def policy_for(hop_port: int, **changes: Any) -> dict[str, Any]:

@@ -28,21 +28,15 @@ def bind(name: str, address: str, count: int) -> Bound:
     Raise SettingsError naming the address.
     """
     host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sockets: list[socket.socket] = []
     try:
+        if count > 1:
+            # Another Gatepost of the same user would share the port with us, and each would get half of the mail.
+            _bound(host, port, shared=False).close()
         for _ in range(count):
-            # With protocol 0 asyncio does not set TCP_NODELAY on accepted connections.
-            one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            one = _bound(host, port, shared=count > 1)
             sockets.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if count > 1:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind((host, port))
             port = one.getsockname()[1]
-            one.setblocking(False)
     except OSError as error:
         close(sockets)
         raise SettingsError(f"{name}: cannot listen on {address}: {error.strerror}") from None
@@ -50,6 +44,24 @@ def bind(name: str, address: str, count: int) -> Bound:
         one.listen(BACKLOG)
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return Bound(name, shown, tuple(sockets))
+
+
+def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With protocol 0 asyncio does not set TCP_NODELAY on accepted connections.
+    one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((host, port))
+        one.setblocking(False)
+    except OSError:
+        one.close()
+        raise
+    return one
 
 
 def close(sockets: Sequence[socket.socket]) -> None:
