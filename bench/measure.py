@@ -11,6 +11,7 @@ accepted message has come out in the sink (or --drain-seconds have passed), and 
     delivered_per_s    accepted messages / time from the first connection to the last one's arrival in the sink
     accepted_per_s, latency_ms   as the client saw it
     peak_rss_mb, peak_pss_mb     of the whole tree, sampled every 0.5 s / every 2 s (PSS: shared pages counted once)
+    after_pss_mb       PSS of the tree once all is quiet again, REST_SECONDS after the CPU was taken
     high_water_mb      sum of the live processes' own highest RSS since they started (catches peaks between samples)
     lost, duplicates, foreign    accepted ids that never came, ids that came twice, messages that are none of this run's
     machine_busy_pct, steal_pct  of the whole machine during the run: noise indicators
@@ -33,6 +34,7 @@ from bench.sink import ask
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+REST_SECONDS = 1.5  # until a server has given back what it gives back
 
 
 def processes():
@@ -166,11 +168,13 @@ def measure(pids, control, load_args, drain_seconds=120.0, settle=0.3, python=sy
         cpu = cpu_seconds(pids) - cpu
         high = sum(high_water_kb(p) for p in tree(pids)) * 1024
         machine = machine_share(ticks, time.time() - begun)
+        time.sleep(REST_SECONDS)
+        after = sum(pss_kb(p) for p in tree(pids)) * 1024
         watcher.stop.set()
         watcher.join()
         if control:
             stats, arrived = ask(control, "STATS"), ask(control, "IDS")["ids"]
-    memory = {"peak_rss": watcher.rss, "peak_pss": watcher.pss, "high_water": high}
+    memory = {"peak_rss": watcher.rss, "peak_pss": watcher.pss, "after_pss": after, "high_water": high}
     return {
         **figures(load, cpu, stats["last_at"] - load["started"]),
         **{f"{name}_mb": round(octets / 1e6, 1) for name, octets in memory.items()},

@@ -77,7 +77,7 @@ def figure_of(result, figure):
     if figure == "p99_ms" and "latency_ms" in result:
         return result["latency_ms"]["p99"]
     if figure == "pss_mib":
-        return result["peak_pss_mb"] * 1e6 / MIB
+        return result["after_pss_mb"] * 1e6 / MIB
     return result[figure]
 
 

@@ -10,10 +10,12 @@ import click
 from gateway import log, metrics
 from gateway.commands.migrate import prepare
 from gateway.commands.output import fail
+from gateway.filters import registry
 from gateway.mail.errors import Malformed, NotAllowed, NotFound
 from gateway.masterkey import load_master_key
 from gateway.relay import processes
 from gateway.relay.admission import AdmissionTable
+from gateway.relay.client import client_context
 from gateway.relay.current import NoPolicy
 from gateway.relay.processes import Role
 from gateway.relay.sockets import Bound, bind
@@ -83,15 +85,17 @@ def run() -> None:
         Role("drop", functools.partial(_drop, settings, drop_socket), drop_socket.sockets[0]),
     ]
     metrics.sweep_snapshots(settings.run_dir)
-    _import_all()
+    _make_shared()
     greeting = functools.partial(_greet, settings, [*listeners, web_socket, drop_socket])
     sys.exit(processes.supervise(roles, log_level=settings.log_level, on_started=greeting))
 
 
-def _import_all() -> None:
-    """Import what the processes need before they are forked: they share those pages of memory."""
+def _make_shared() -> None:
+    """Load what the processes need before they are forked: they share those pages of memory."""
     for name in PROCESS_MODULES:
         importlib.import_module(name)
+    registry()
+    client_context()  # OpenSSL's tables: 3 MB
 
 
 def _prepare(settings: Settings) -> None:

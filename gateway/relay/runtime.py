@@ -6,6 +6,7 @@ accepted is imported and what was settled is saved.
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -28,6 +29,7 @@ from gateway.store.database import Database, DatabaseAway
 
 MIB = 1 << 20
 SNAPSHOT_SECONDS = 1.0
+TRIM_SECONDS = 1.0
 
 
 class Runtime:
@@ -66,6 +68,7 @@ class Runtime:
         self.run(self.importer.run())
         self.run(self.keeper.run())
         self.run(self._renew_leases())
+        self.run(_give_memory_back())
         self.run(write_snapshots(self.settings.run_dir, self.role))
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -127,6 +130,18 @@ async def write_snapshots(folder: Path, role: str) -> None:
             metrics.count("log_lines_lost", amount=lost)
         await loop.run_in_executor(None, metrics.write_snapshot, folder, role)
         await asyncio.sleep(SNAPSHOT_SECONDS)
+
+
+async def _give_memory_back() -> None:
+    """Return to the system what large messages have left free, once a second: glibc keeps it (malloc_trim(3), 0.3 ms).
+
+    Without, each worker stays as large as its greatest moment. Where there is no glibc there is nothing to do.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    loop = asyncio.get_running_loop()
+    while trim is not None:
+        await asyncio.sleep(TRIM_SECONDS)
+        await loop.run_in_executor(None, trim, 0)
 
 
 def _end_process_on_failure(task: "asyncio.Task[None]") -> None:

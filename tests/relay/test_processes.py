@@ -158,3 +158,27 @@ def test_the_children_end_when_their_parent_is_killed(family: Callable[..., Fami
     one.process.kill()
     one.process.wait()
     until(lambda: not any(map(is_child_alive, pids)))
+
+
+def test_new_objects_of_a_child_stay_out_of_pages_that_are_in_use() -> None:
+    """Else each of them would cost a copy of a page that the processes share."""
+    code = """
+import sys
+from gateway.relay.processes import POOL_BYTES, fill_gaps
+
+def pools(objects):
+    return {id(one) // POOL_BYTES for one in objects}
+
+def objects():
+    return [bytes(size) for size in range(16, 480, 16) for _ in range(400)]
+
+kept = [one for number, one in enumerate(objects()) if number % 2]  # every second one leaves a gap
+without = pools(kept) & pools(objects())
+filling = fill_gaps()
+print(len(without), len(pools(kept) & pools(objects())), sum(map(sys.getsizeof, filling)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    without, with_filling, octets = map(int, done.stdout.split())
+    assert without > 100
+    assert with_filling == 0
+    assert octets < 20_000_000

@@ -1,6 +1,7 @@
 """The parts of one process put together: started, followed by figures, stopped so that nothing is left behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -97,6 +98,20 @@ async def test_figures_are_written_as_a_sign_of_life(settings: Settings) -> None
         await until(lambda: metrics.read_snapshots(settings.run_dir))
         [shot] = metrics.read_snapshots(settings.run_dir)
         assert (shot.process, shot.gauges["policy_version"], shot.gauges["database_away"]) == ("test-1", 1.0, 0.0)
+
+
+async def test_memory_left_free_between_what_is_in_use_goes_back_to_the_system(settings: Settings) -> None:
+    async with running(settings):
+        pieces = [bytearray(100_000) for _ in range(600)]
+        last = pieces[-1]  # above the others, so that glibc does not give them back by itself
+        full = resident_octets()
+        del pieces
+        await until(lambda: resident_octets() < full - 40_000_000)
+    assert len(last) == 100_000
+
+
+def resident_octets() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_the_database_may_be_away_at_the_start_and_come_back(
