@@ -30,8 +30,8 @@ MAIL = ("small", "business", "5MB")
 WORKLOADS = (*MAIL, "50MB", "listener", "database")
 # Messages of one run. The business corpus holds its mix for multiples of 200.
 MESSAGES = {
-    "gatepost": {"small": 3000, "business": 600, "5MB": 40},
-    "postfix": {"small": 2000, "business": 400, "5MB": 30},
+    "gatepost": {"small": 6000, "business": 1200, "5MB": 100},
+    "postfix": {"small": 2000, "business": 400, "5MB": 60},
     "rspamd": {"small": 1000, "business": 200, "5MB": 10},
 }
 
