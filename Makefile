@@ -32,7 +32,8 @@ check: setup ## Run the static checks: style, types, layers, sizes, docs, templa
 	$(BIN)/python scripts/check_templates.py
 
 soak: setup ## Load the gateway for a long time, with faults, and look for leaks and losses
-	$(BIN)/pytest tests/soak -m soak --timeout 0
+	@scripts/setup requirements/heavy.txt
+	$(BIN)/pytest tests/soak tests/flows/test_real_mail.py -m soak --timeout 0 -rs --durations 0
 
 bench: setup ## Measure speed against what mail servers cost
 	$(BIN)/python -m bench
