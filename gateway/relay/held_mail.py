@@ -6,6 +6,7 @@ delivered as it was accepted.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from struct import Struct
@@ -28,6 +29,7 @@ from gateway.store.queue import DeliveryKey
 from gateway.vault import Vault
 
 VAULT_KIND = "held"
+MOVE_SECONDS = 20.0  # less than its turn comes again after
 _LENGTH = Struct("<I")
 _decode = msgspec.msgpack.Decoder(Accepted).decode
 
@@ -47,10 +49,10 @@ def unpack(data: bytes) -> tuple[Accepted, bytes]:
         raise Malformed("the vault's object is no held message") from error
 
 
-def move_to_vault(settings: Settings, database: Database, vault: Vault, *, limit: int = 50) -> int:
-    """Move held bytes out of the spool; return how many items were moved. Raises DatabaseAway, OSError."""
+def move_to_vault(settings: Settings, database: Database, vault: Vault, *, seconds: float = MOVE_SECONDS) -> int:
+    """Move held bytes out of the spool, for so long at most; return how many items. Raises DatabaseAway, OSError."""
     moved = 0
-    for item in held.outside_vault(database, limit=limit):
+    for item in _outside_vault(database, time.monotonic() + seconds):
         if item.location is None:
             continue
         try:
@@ -64,6 +66,29 @@ def move_to_vault(settings: Settings, database: Database, vault: Vault, *, limit
         held.set_vault_name(database, item.message_id, item.group, name)
         moved += 1
     return moved
+
+
+def _outside_vault(database: Database, until: float) -> Iterator[HeldItem]:
+    after = None
+    while page := held.outside_vault(database, after=after):
+        for after in page:
+            if time.monotonic() >= until:
+                return
+            yield after
+
+
+def clear_vault(database: Database, vault: Vault) -> int:
+    """Remove the objects of what was deleted, has expired or was released; return how many.
+
+    First the object, then its name in the row: after a crash in between it is removed once more.
+    """
+    count = 0
+    while items := held.closed_in_vault(database):
+        for _id, _group, name in items:
+            vault.delete(name)
+        held.forget_vault_names(database, items)
+        count += len(items)
+    return count
 
 
 def release_item(settings: Settings, database: Database, item: HeldItem, *, by: str, reason: str) -> int:

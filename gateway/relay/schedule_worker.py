@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from gateway import log, metrics
 from gateway.masterkey import load_master_key
-from gateway.relay.held_mail import move_to_vault
+from gateway.relay.held_mail import clear_vault, move_to_vault
 from gateway.relay.runtime import write_snapshots
 from gateway.relay.stopping import run_loop, until_signal
 from gateway.settings import Settings
@@ -55,19 +55,17 @@ class Schedule:
 
 
 def prune(schedule: Schedule) -> None:
-    """Delete what is past its retention, in slices that hold nobody up, and the bytes of held mail that has expired."""
+    """Delete what is past its retention, in slices that hold nobody up."""
     _version, document = policies.load(schedule.database)
     pruned = retention.prune(schedule.database, document.retention, datetime.now(UTC))
-    for name in pruned.vault_names:
-        with contextlib.suppress(OSError):
-            schedule.vault.delete(name)
     rows = {table: count for table, count in pruned.rows.items() if count}
-    if rows or pruned.trace_days or pruned.vault_names:
-        log.info("retention.pruned", rows=rows, trace_days=pruned.trace_days, held=len(pruned.vault_names))
+    if rows or pruned.trace_days or pruned.expired:
+        log.info("retention.pruned", rows=rows, trace_days=pruned.trace_days, held=pruned.expired)
 
 
 def keep_held(schedule: Schedule) -> None:
-    """Move the bytes of held mail into the vault."""
+    """Move the bytes of held mail into the vault, and remove from there what is held no more."""
+    clear_vault(schedule.database, schedule.vault)
     move_to_vault(schedule.settings, schedule.database, schedule.vault)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, literal_column, select, tuple_, update
 
 from gateway.accepted import Location, Settled, State
 from gateway.mail.address import Address
@@ -24,6 +24,7 @@ _WAITS = is_literally(held_items.c.state, "held")
 _OF_ITEM = and_(
     deliveries.c.message_id == held_items.c.message_id, deliveries.c.group_number == held_items.c.group_number
 )
+_KEY = (held_items.c.message_id, held_items.c.group_number)
 _ONE_ITEM = (held_items.c.message_id == bindparam("id"), held_items.c.group_number == bindparam("group"))
 
 
@@ -73,12 +74,34 @@ def find(db: Database, message_id: str, group: int) -> HeldItem | None:
         return _find(connection, message_id, group)
 
 
-def outside_vault(db: Database, *, limit: int = 100) -> list[HeldItem]:
-    """Return items whose bytes are still in the spool, oldest first: they are to be moved to the vault."""
+def outside_vault(db: Database, *, after: HeldItem | None = None, limit: int = 50) -> list[HeldItem]:
+    """Return items whose bytes are still in the spool, to be moved to the vault: a page, oldest mail first.
+
+    `after` is the last item of the page before.
+    """
     in_spool = exists().where(_OF_ITEM, IS_HELD, deliveries.c.segment.is_not(None))
     query = _items().where(_WAITS, held_items.c.vault_name == "", in_spool)
+    if after is not None:
+        query = query.where(tuple_(*_KEY) > (after.message_id, after.group))
     with db.reading() as connection:
-        return _read(connection, query.order_by(held_items.c.held_at).limit(limit))
+        return _read(connection, query.order_by(*_KEY).limit(limit))
+
+
+def closed_in_vault(db: Database, *, limit: int = 100) -> list[tuple[str, int, str]]:
+    """Return message id, group and name of objects in the vault that nobody waits for any more."""
+    # Both as the index has them.
+    is_left = and_(literal_column("held_items.state <> 'held'"), literal_column("held_items.vault_name <> ''"))
+    query = select(*_KEY, held_items.c.vault_name).where(is_left).limit(limit)
+    with db.reading() as connection:
+        return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def forget_vault_names(db: Database, items: Sequence[tuple[str, int, str]]) -> None:
+    """Note that the vault has these objects no more."""
+    statement = update(held_items).where(*_ONE_ITEM, ~_WAITS, held_items.c.vault_name == bindparam("name"))
+    with db.writing() as connection:
+        rows = [{"id": id, "group": group, "name": name} for id, group, name in items]
+        connection.execute(statement.values(vault_name=""), rows)
 
 
 def _items() -> Select[Any]:
@@ -239,7 +262,7 @@ def delete(
 
 
 def expire(db: Database, *, before: datetime, now: datetime, limit: int = 50) -> list[HeldItem]:
-    """Give up items held since before then, or whose own time is over; return them: their bytes may be deleted."""
+    """Give up items held since before then, or whose own time is over; return them."""
     is_over = (held_items.c.expires_at <= now) | (held_items.c.expires_at.is_(None) & (held_items.c.held_at < before))
     with db.writing() as connection:
         items = _read(connection, _items().where(_WAITS, is_over).order_by(held_items.c.held_at).limit(limit))

@@ -136,6 +136,7 @@ held_items = Table(
     one_of("state", HELD_STATES),
     _partial("ix_held_items_held_at", "held_at", where="state = 'held'"),
     _partial("ix_held_items_kind", "kind", where="state = 'held'"),
+    _partial("ix_held_items_left_in_vault", "vault_name", where="state <> 'held' AND vault_name <> ''"),
 )
 
 

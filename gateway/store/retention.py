@@ -32,12 +32,12 @@ Pause = Callable[[], None]
 
 
 class Pruned(Struct, frozen=True):
-    """What went: rows by table, days of traces and texts, and the names of vault objects that nobody needs any more."""
+    """What went: rows by table, days of traces and texts, and how many held items have expired."""
 
     rows: dict[str, int]
     trace_days: int
     replay_days: int
-    vault_names: tuple[str, ...]
+    expired: int
 
 
 def prune(db: Database, retention: Retention, now: datetime, pause: Pause = lambda: time.sleep(0.01)) -> Pruned:
@@ -46,7 +46,7 @@ def prune(db: Database, retention: Retention, now: datetime, pause: Pause = lamb
     def before(days: float) -> datetime:
         return now - timedelta(days=days)
 
-    vault_names = _expire_held(db, before(retention.held_days), now, pause)
+    expired = _expire_held(db, before(retention.held_days), now, pause)
     rows = _prune_messages(db, lowest_id(before(retention.messages_days)), pause)
     for table, column, cutoff in (
         (refused_sessions, refused_sessions.c.started_at, before(retention.refused_sessions_days)),
@@ -63,16 +63,16 @@ def prune(db: Database, retention: Retention, now: datetime, pause: Pause = lamb
         rows=rows,
         trace_days=traces.drop_before(db, before(retention.traces_days).date()),
         replay_days=replay_texts.drop_before(db, before(retention.replay_text_days).date()),
-        vault_names=vault_names,
+        expired=expired,
     )
 
 
-def _expire_held(db: Database, before: datetime, now: datetime, pause: Pause) -> tuple[str, ...]:
-    names: list[str] = []
+def _expire_held(db: Database, before: datetime, now: datetime, pause: Pause) -> int:
+    count = 0
     while items := held.expire(db, before=before, now=now):
-        names += [item.vault_name for item in items if item.vault_name]
+        count += len(items)
         pause()
-    return tuple(names)
+    return count
 
 
 def _prune_messages(db: Database, floor: str, pause: Pause) -> dict[str, int]:

@@ -11,7 +11,7 @@ from gateway.mail.envelope import Direction
 from gateway.mail.errors import Malformed, NotFound
 from gateway.masterkey import create_master_key, load_master_key
 from gateway.relay.answers import StoreAnswers
-from gateway.relay.held_mail import VAULT_KIND, move_to_vault, pack, redirect, release_item, unpack
+from gateway.relay.held_mail import VAULT_KIND, clear_vault, move_to_vault, pack, redirect, release_item, unpack
 from gateway.relay.segments import SegmentKeeper
 from gateway.settings import Settings
 from gateway.spool import read
@@ -68,10 +68,15 @@ async def test_held_bytes_move_to_the_vault_and_free_the_spool(place: Place, set
     assert move_to_vault(settings, place.database, vault) == 0
 
 
-async def test_a_few_are_moved_at_a_time(place: Place, settings: Settings, vault: Vault) -> None:
-    for _ in range(3):
+async def test_many_are_moved_in_one_turn_as_long_as_there_is_time(
+    place: Place, settings: Settings, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = held.outside_vault
+    monkeypatch.setattr(held, "outside_vault", lambda *names, after: page(*names, after=after, limit=2))
+    for _ in range(5):
         await hold(place)
-    assert [move_to_vault(settings, place.database, vault, limit=2) for _ in range(3)] == [2, 1, 0]
+    assert move_to_vault(settings, place.database, vault, seconds=0.0) == 0
+    assert move_to_vault(settings, place.database, vault) == 5
 
 
 async def test_a_record_that_cannot_be_read_holds_up_no_other(
@@ -91,6 +96,32 @@ async def test_a_record_that_cannot_be_read_holds_up_no_other(
 def release(place: Place, settings: Settings) -> int:
     [item] = held.list_items(place.database)
     return release_item(settings, place.database, item, by="ann", reason="expected")
+
+
+def vault_files(settings: Settings) -> int:
+    return sum(path.is_file() for path in settings.vault.rglob("*"))
+
+
+async def test_what_is_given_up_leaves_the_vault_and_what_waits_stays(
+    place: Place, settings: Settings, vault: Vault
+) -> None:
+    one, _ = await hold(place, ADA, BOB)
+    two, _ = await hold(place, ADA)
+    waits, _ = await hold(place, ADA)
+    move_to_vault(settings, place.database, vault)
+    now = datetime.now(UTC)
+    held.delete(place.database, one.id, 0, by="ann", now=now, reason="unwanted", recipients=[ADA])
+    assert clear_vault(place.database, vault) == 0  # the other recipient's waits
+    held.delete(place.database, one.id, 0, by="ann", now=now, reason="unwanted")
+    queue.delete(place.database, [DeliveryKey(two.id, 0, ADA)], by="ann", now=now, reason="unwanted")
+    assert vault_files(settings) == 3
+    assert clear_vault(place.database, vault) == 2
+    assert clear_vault(place.database, vault) == 0
+    [item] = held.list_items(place.database)
+    assert (item.message_id, unpack(vault.get(item.vault_name))[1]) == (waits.id, RAW)
+    held.expire(place.database, before=now + timedelta(days=1), now=now)
+    assert clear_vault(place.database, vault) == 1
+    assert vault_files(settings) == 0
 
 
 async def test_what_is_still_in_the_spool_is_released_from_there(place: Place, settings: Settings) -> None:
