@@ -1,5 +1,6 @@
 """Accepted mail for tests of the spool: the smallest head, and messages that are told apart by their number."""
 
+import fcntl
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from gateway.accepted import Accepted, Location
 from gateway.mail.address import Address
 from gateway.mail.envelope import Direction, Recipient
 from gateway.spool import Adopted, Spool
+from gateway.spool.folder import LOCK
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -45,3 +47,19 @@ def flip(path: Path, at: int, bits: int = 1) -> None:
     with open(path, "r+b") as file:
         octet = os.pread(file.fileno(), 1, at)
         os.pwrite(file.fileno(), bytes([octet[0] ^ bits]), at)
+
+
+def is_alive(root: Path, owner: str) -> bool:
+    """Say whether somebody holds the owner's folder: the owner, or who adopted it."""
+    try:
+        lock = os.open(root / owner / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(lock)

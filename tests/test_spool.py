@@ -1,7 +1,6 @@
 """The spool of a living process: what is written, when it counts, and when a segment may go."""
 
 import asyncio
-import fcntl
 import os
 import threading
 import time
@@ -14,9 +13,9 @@ import pytest
 
 from gateway.accepted import Location
 from gateway.mail.errors import Conflict, Malformed, NotAllowed, NotFound
-from gateway.spool import Spool, SpoolFailed, adopt, gathering, is_alive, new_owner, read, read_range
+from gateway.spool import Spool, SpoolFailed, adopt, gathering, new_owner, read, read_range
 from gateway.spool.gathering import MAX_BATCH_RECORDS
-from tests.spool_records import accepted, append, flip, ids, message
+from tests.spool_records import accepted, append, flip, ids, is_alive, message
 
 MakeSpool = Callable[..., Spool]
 
@@ -370,16 +369,6 @@ async def test_an_empty_folder_goes_with_its_owner(make_spool: MakeSpool) -> Non
     spool.close()
     assert not is_alive(spool.root, spool.owner)
     assert list(spool.root.iterdir()) == []
-
-
-async def test_two_who_ask_at_once_do_not_take_each_other_for_the_owner(make_spool: MakeSpool) -> None:
-    spool = make_spool()
-    await append(spool, 1)
-    spool.close()
-    asked_by_another = os.open(spool.root / spool.owner / "lock", os.O_RDONLY)
-    fcntl.flock(asked_by_another, fcntl.LOCK_SH)
-    assert not is_alive(spool.root, spool.owner)
-    os.close(asked_by_another)
 
 
 async def test_two_spools_cannot_have_one_name(make_spool: MakeSpool) -> None:

@@ -17,8 +17,8 @@ import uvloop
 
 from gateway import log
 from gateway.accepted import Location
-from gateway.spool import Spool, SpoolFailed, SpoolFull, adopt, is_alive, new_owner, read
-from tests.spool_records import accepted, append, ids, message
+from gateway.spool import Spool, SpoolFailed, SpoolFull, adopt, new_owner, read
+from tests.spool_records import accepted, append, ids, is_alive, message
 
 HUGE = 1 << 60
 
@@ -394,9 +394,3 @@ def test_folders_that_are_none_of_ours_are_left_alone(tmp_path: Path) -> None:
     assert adopt(tmp_path) == []
     assert adopt(tmp_path / "missing") == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged", "lost+found", "notes.txt"]
-
-
-def test_an_owner_of_another_host_cannot_be_judged_and_counts_as_alive(tmp_path: Path) -> None:
-    ours = new_owner("smtp")
-    assert not is_alive(tmp_path, ours)
-    assert is_alive(tmp_path, "another-host.example-smtp-0123abcd-17-beef")

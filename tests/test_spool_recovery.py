@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from gateway.accepted import Location
 from gateway.mail.errors import NotAllowed
-from gateway.spool import Adopted, Spool, adopt, is_alive, new_owner, read
+from gateway.spool import Adopted, Spool, adopt, new_owner, read
 from gateway.spool.record import HEADER_SIZE, write_header
-from tests.spool_records import accepted, append, flip, ids, message
+from tests.spool_records import accepted, append, flip, ids, is_alive, message
 
 RECORDS = 8
 

@@ -21,7 +21,7 @@ from gateway.policy.compile import Policy
 from gateway.relay.delivery import Delivery
 from gateway.relay.notices import LOOKED_AT, Notices
 from gateway.relay.settlement import Due
-from gateway.spool import is_alive, read
+from gateway.spool import read
 from gateway.store import queue
 from gateway.store.database import Database, DatabaseAway
 from gateway.store.queue import Claim
@@ -151,14 +151,9 @@ class QueueRunner:
             now=self._clock(),
             limit=limit,
             lease_seconds=self._settings.lease_seconds,
-            is_dead=self._is_dead,
+            is_here=lambda owner: (self._spool_root / owner).exists(),
             host=self._settings.host,
         )
-
-    def _is_dead(self, owner: str) -> bool | None:
-        if not (self._spool_root / owner).exists():
-            return None  # of another host, or gone without a trace: its lease ends by time
-        return not is_alive(self._spool_root, owner)
 
     def _note_saved(self, results: Sequence[Settled]) -> None:
         """State first, then its consequence: what was saved may call for a notice."""

@@ -7,11 +7,12 @@ and the rows that say so would survive a power cut.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gateway import log
 from gateway.mail.reference import reference
-from gateway.relay.importer import Importer
+from gateway.relay.importer import LEASE_SECONDS, Importer
 from gateway.spool import Adopted, Spool, SpoolFailed, SpoolFull, adopt
 from gateway.spool.journal import read_results, remove_results
 from gateway.store import messages, queue
@@ -116,9 +117,11 @@ class SegmentKeeper:
         """Import every record again: what the database knows is left as it is, and results beside the records count."""
         count = 0
         batch: list[ImportItem] = []
+        until = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
         for location, accepted in adopted.records():
-            # Under the dead owner's name: releasing it afterwards makes all of them due at once.
-            batch.append(ImportItem(accepted, location, (), adopted.owner, accepted.accepted_at))
+            # Under the dead owner's name and with a lease, so that nobody tries them before the results beside them
+            # count; releasing the owner afterwards makes all that is left due at once.
+            batch.append(ImportItem(accepted, location, (), adopted.owner, until))
             if len(batch) >= IMPORT_BATCH:
                 count += self._import_batch(batch)
                 batch = []

@@ -30,17 +30,13 @@ CREATE_TRIES = 5
 
 
 def new_owner(role: str) -> str:
-    """Return a name nobody has had: `HOST-ROLE-BOOT-PID-RANDOM`. Only `HOST` is ever read back."""
+    """Return a name nobody has had: `HOST-ROLE-BOOT-PID-RANDOM`. Only `HOST` is looked at again."""
     boot = _clean(_boot_id().replace("-", ""), 8)
     return f"{our_host()}-{_clean(role, MAX_ROLE)}-{boot}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 def our_host() -> str:
     return _clean(socket.gethostname(), MAX_HOST)
-
-
-def host_of(owner: str) -> str:
-    return owner.rsplit("-", 4)[0]
 
 
 def _boot_id() -> str:
@@ -53,26 +49,6 @@ def _boot_id() -> str:
 def _clean(text: str, limit: int) -> str:
     """Keep what is harmless in a file name. Roles lose their hyphens, since a name is read back from its end."""
     return re.sub(r"[^a-z0-9.]+", "_", text.lower())[:limit].strip("._") or "x"
-
-
-def is_alive(root: Path, owner: str) -> bool:
-    """Say whether somebody holds the owner's folder: the owner, or who adopted it (and took over its leases with it).
-
-    An owner of another host, whose folder is not in this spool, cannot be judged from here and counts as alive.
-    """
-    try:
-        fd = os.open(root / owner / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return host_of(owner) != our_host() and not (root / owner).exists()
-    try:
-        # Shared, so that two who ask do not take each other for the owner.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(fd)
 
 
 class Folder:

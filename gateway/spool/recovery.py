@@ -45,7 +45,7 @@ class Damage(Struct, frozen=True):
 def adopt(root: Path) -> list["Adopted"]:
     """Take the folders of all dead owners of this spool. Those of the living, our own among them, are left alone.
 
-    Whoever adopts has the dead owner's segments and its leases; `is_alive` says True of it until `done` or `release`.
+    Whoever adopts has the dead owner's segments and its leases, and nobody else gets them until `done` or `release`.
     """
     if not root.is_dir():
         return []

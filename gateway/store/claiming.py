@@ -24,7 +24,7 @@ LONGEST_LEASE = timedelta(hours=1)
 LOOKED_AT = 5000  # due rows of one source, the longest due, among which domains take turns
 SLICE_ROWS = 200
 
-IsDead = Callable[[str], bool | None]
+IsHere = Callable[[str], bool]
 Group = tuple[str, int]
 
 # The sources of what is queued, each found by one look into the index, however much of it there is.
@@ -63,19 +63,20 @@ def claim(
     now: datetime,
     limit: int,
     lease_seconds: float,
-    is_dead: IsDead = lambda owner: None,
+    is_here: IsHere = lambda owner: False,
     paused: Iterable[str] = (),
     host: str = "",
 ) -> list[Claim]:
     """Take up to `limit` groups that are due, for `lease_seconds`: in turns between sources and destination domains.
 
-    `is_dead` says of an owner whether it is dead (True: its leases end now), alive (False: they do not end), or out of
-    sight (None: they end by time). Domains in `paused` are left alone. With `host` only records in spool folders of
-    that host are taken, the others cannot be read there. PostgreSQL goes by the database's clock.
+    `is_here` says of an owner whether its folder is in our spool. Then its leases do not end by time: it renews them,
+    or is dead, and what it delivered last stands in the folder; whoever adopts that saves it and releases them. Domains
+    in `paused` are left alone. With `host` only records in spool folders of that host are taken, the others cannot be
+    read there. PostgreSQL goes by the database's clock.
     """
     with db.reading() as connection:
         now = clock(connection, now)
-        abandoned = _abandoned(connection, owner, now, is_dead)
+        abandoned = _abandoned(connection, owner, now, is_here)
         chosen = _choose(connection, now, limit, abandoned, tuple(paused), host)
     claims: list[Claim] = []
     for at in range(0, len(chosen), SLICE_ROWS):
@@ -92,23 +93,15 @@ def _is_due(now: datetime) -> ColumnElement[bool]:
     return or_(due_at <= now, due_at > now + LONGEST_BACK_OFF)
 
 
-def _abandoned(connection: Connection, owner: str, now: datetime, is_dead: IsDead) -> ColumnElement[bool]:
+def _abandoned(connection: Connection, owner: str, now: datetime, is_here: IsHere) -> ColumnElement[bool]:
     """Return the condition for leases that hold no more."""
     table = deliveries.c
-    dead, unseen = [], []
-    for other in connection.execute(select(table.lease_owner).where(IS_ACTIVE).distinct()).scalars():
-        verdict = False if other == owner else is_dead(other)
-        if verdict is None:
-            unseen.append(other)
-        elif verdict:
-            dead.append(other)
+    others = connection.execute(select(table.lease_owner).where(IS_ACTIVE).distinct()).scalars()
+    unseen = [other for other in others if other != owner and not is_here(other)]
+    if not unseen:
+        return false()
     ended = or_(table.lease_until <= now, table.lease_until > now + LONGEST_LEASE)
-    conditions: list[ColumnElement[bool]] = []
-    if dead:
-        conditions.append(table.lease_owner.in_(dead))
-    if unseen:
-        conditions.append(and_(table.lease_owner.in_(unseen), ended))
-    return and_(IS_ACTIVE, or_(*conditions)) if conditions else false()
+    return and_(IS_ACTIVE, table.lease_owner.in_(unseen), ended)
 
 
 def _choose(

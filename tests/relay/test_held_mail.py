@@ -145,7 +145,7 @@ async def test_what_is_in_the_vault_comes_back_to_the_spool_and_can_be_taken_ove
     keeper.adopt_dead()
     assert place.states(one) == [State.QUEUED]
     now = datetime.now(UTC)
-    [claim] = queue.claim(place.database, owner="x", now=now, limit=9, lease_seconds=9, is_dead=lambda _: False)
+    [claim] = queue.claim(place.database, owner="x", now=now, limit=9, lease_seconds=9, is_here=lambda _: True)
     head, body = read(place.root, claim.location)
     assert (head.id, head.held, body) == (one.id, "", RAW)
     # There is as much time to deliver it as a new message has.
@@ -168,7 +168,7 @@ async def test_what_is_redirected_has_its_bytes_and_what_waits_on_keeps_them(
 
     assert await asyncio.to_thread(order, ADA) == 1
     now = datetime.now(UTC)
-    [claim] = queue.claim(place.database, owner="x", now=now, limit=9, lease_seconds=9, is_dead=lambda _: False)
+    [claim] = queue.claim(place.database, owner="x", now=now, limit=9, lease_seconds=9, is_here=lambda _: True)
     assert [str(due.address) for due in claim.recipients] == [str(OUTSIDER)]
     assert read(place.root, claim.location)[1] == RAW
     # Bob's share is still held, with its bytes.
@@ -197,7 +197,7 @@ async def test_what_fails_after_its_release_is_held_and_released_again(
     assert move_to_vault(settings, place.database, vault) == 1
     assert await asyncio.to_thread(release, place, settings) == 1
     now = datetime.now(UTC)
-    [claim] = queue.claim(place.database, owner="x", now=now, limit=9, lease_seconds=9, is_dead=lambda _: False)
+    [claim] = queue.claim(place.database, owner="x", now=now, limit=9, lease_seconds=9, is_here=lambda _: True)
     assert read(place.root, claim.location)[1] == RAW
 
 

@@ -70,7 +70,7 @@ async def test_a_long_attempt_is_imported_under_our_lease_and_settled_later(plac
         await until(lambda: messages.find(place.database, one.id))
         assert place.states(one) == [State.ACTIVE]
         # Nobody else may claim it meanwhile.
-        claimed = queue.claim(place.database, owner="x", now=NOW, limit=9, lease_seconds=9, is_dead=lambda _: False)
+        claimed = queue.claim(place.database, owner="x", now=NOW, limit=9, lease_seconds=9, is_here=lambda _: True)
         assert claimed == []
         place.importer.settle([settled(one, State.DELIVERED)])
         await until(lambda: place.states(one) == [State.DELIVERED])

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.accepted import Accepted, Location, State
+from gateway.accepted import Accepted, Location, Settled, State
 from gateway.engines.dns import DnsResolver
 from gateway.mail.address import Address
 from gateway.mail.dsn import read_dsn
@@ -23,6 +23,7 @@ from gateway.relay.importer import Importer
 from gateway.relay.notices import Notices
 from gateway.relay.pool import Pool, PoolSettings
 from gateway.relay.queue_runner import QueueRunner, QueueSettings, _Memory, due_of
+from gateway.relay.segments import SegmentKeeper
 from gateway.spool import Spool, new_owner
 from gateway.spool.journal import Journal
 from gateway.store import database as database_module
@@ -84,9 +85,12 @@ class PostOffice:
         await self.importer.finish(2)
         self.spool.close()
 
-    async def take(self, group: Accepted, raw: bytes = RAW, *, leased_to: str = "") -> Location:
-        """Put a group into spool and database, queued or leased to somebody."""
-        [location] = await self.spool.append([(group, (raw,))])
+    async def take(
+        self, group: Accepted, raw: bytes = RAW, *, leased_to: str = "", location: Location | None = None
+    ) -> Location:
+        """Put a group into spool (unless it lies there) and database, queued or leased to somebody."""
+        if location is None:
+            [location] = await self.spool.append([(group, (raw,))])
         item = ImportItem(group, location, (), leased_to, self.now + timedelta(minutes=5))
         messages.import_batch(self.database, [item])
         return location
@@ -275,14 +279,31 @@ async def test_a_record_that_is_not_found_is_looked_for_again_then_held(office: 
 # -- leases
 
 
-async def test_what_a_dead_worker_had_in_hand_is_taken_over(office: PostOffice, hop: NextHop) -> None:
+async def test_what_a_dead_worker_delivered_is_not_delivered_again_however_late_he_is_adopted(
+    office: PostOffice, hop: NextHop
+) -> None:
+    """His leases end when what he noted beside the records counts, neither at once nor by time."""
     dead = new_owner("smtp")
-    (office.root / dead).mkdir()
-    (office.root / dead / "lock").touch()
-    group = accepted()
-    await office.take(group, leased_to=dead)
-    await office.until(group, State.DELIVERED)
-    assert len(hop.messages) == 1
+    spool, journal = Spool(office.root, dead), Journal(office.root / dead)
+    delivered, open_, other = accepted(number=1), accepted(number=2), accepted(number=3)
+    for group in (delivered, open_):
+        [location] = await spool.append([(group, (RAW,))])
+        await office.take(group, leased_to=dead, location=location)
+    reply = "250 2.0.0 OK"
+    who = delivered.recipients[0].address
+    journal.note([Settled(delivered.id, delivered.group, who, State.DELIVERED, reply, "next.example:25", NOW, 1)])
+    journal.flush()
+    spool.close()  # to others, no different from being killed
+    office.now += timedelta(days=30)  # his leases are over by time as well
+    await office.take(other)
+    await office.until(other, State.DELIVERED)
+    assert [office.rows(group)["ann@partner.example"].state for group in (delivered, open_)] == [State.ACTIVE] * 2
+    keeper = SegmentKeeper(office.spool, office.database, office.importer, root=office.root, adopts=True)
+    keeper.on_adopted = office.runner.wake
+    await asyncio.to_thread(keeper.adopt_dead)
+    await office.until(open_, State.DELIVERED)
+    await office.until(delivered, State.DELIVERED)
+    assert len(hop.messages) == 2
 
 
 async def test_what_a_living_worker_has_in_hand_is_left_to_him(office: PostOffice, hop: NextHop) -> None:

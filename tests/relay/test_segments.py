@@ -174,7 +174,7 @@ def test_what_a_killed_process_accepted_is_taken_over(place: Place, logged: Logg
     assert [event["owner"] for event in logged("spool.adopted")] == [dead["owner"]]
     assert list((place.root / dead["owner"]).glob("results-*")) == []
     # The others are delivered, and the folder goes.
-    for claim in queue.claim(place.database, owner="x", now=NOW, limit=9, lease_seconds=9, is_dead=lambda _: False):
+    for claim in queue.claim(place.database, owner="x", now=NOW, limit=9, lease_seconds=9, is_here=lambda _: True):
         head, _ = read(place.root, claim.location)
         queue.settle(place.database, [settled(head, State.DELIVERED)], owner="x")
     asyncio.run(one.tidy())

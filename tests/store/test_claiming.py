@@ -5,8 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from gateway.accepted import Location, State
 from gateway.mail.address import Address
 from gateway.mail.envelope import Direction
@@ -94,19 +92,18 @@ def test_the_limit_counts_groups_and_all_due_recipients_of_a_group_come_together
     assert [len(one.recipients) for one in taken] == [2, 2]
 
 
-@pytest.mark.parametrize("verdict", [True, None])
-def test_what_a_dead_or_lost_owner_had_in_hand_is_claimed(database: Database, verdict: bool | None) -> None:
+def test_what_an_owner_out_of_sight_had_in_hand_is_claimed_after_the_lease(database: Database) -> None:
     store(database, item(accepted(at=PAST)))
-    now = PAST + (timedelta() if verdict else timedelta(minutes=6))  # dead: at once; out of sight: after the lease
-    (mine,) = claim(database, now=now, is_dead=lambda owner: verdict if owner == OWNER else False)
+    now = PAST + timedelta(minutes=6)
+    (mine,) = claim(database, now=now, is_here=lambda owner: owner != OWNER)
     assert mine.location == location()
-    assert claim(database, "you", now=now, is_dead=lambda owner: False) == []
+    assert claim(database, "you", now=now, is_here=lambda owner: True) == []
 
 
-def test_a_living_owner_keeps_what_it_has_in_hand_even_when_the_clock_jumps_a_month(sqlite: Database) -> None:
+def test_an_owner_whose_folder_is_here_keeps_what_it_has_even_when_the_clock_jumps_a_month(sqlite: Database) -> None:
     store(sqlite, item(accepted(at=PAST)))
     for days in (-30, 30):
-        assert claim(sqlite, now=PAST + timedelta(days=days), is_dead=lambda owner: False) == []
+        assert claim(sqlite, now=PAST + timedelta(days=days), is_here=lambda owner: True) == []
 
 
 def test_a_lease_of_somebody_out_of_sight_holds_until_its_time(sqlite: Database) -> None:
