@@ -7,6 +7,7 @@ COLUMNS = (
     ("delivered/s", "delivered_per_s"),
     ("p50 ms", "p50"),
     ("p99 ms", "p99"),
+    ("PSS peak MB", "peak_pss_mb"),
     ("PSS after MB", "after_pss_mb"),
     ("lost", "lost"),
     ("machine busy %", "machine_busy_pct"),

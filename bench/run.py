@@ -168,7 +168,8 @@ def say(number, name, workload, result):
     """Print one line for each run, as it comes."""
     print(
         f"pair {number + 1}  {name:9} {workload:9} {result['cpu_ms_per_msg']:8} CPU ms/msg "
-        f"{result['delivered_per_s']:8} msgs/s  p99 {result['latency_ms']['p99']:8} ms  PSS {result['after_pss_mb']}",
+        f"{result['delivered_per_s']:8} msgs/s  p99 {result['latency_ms']['p99']:8} ms  "
+        f"PSS {result['after_pss_mb']} MB",
         flush=True,
     )
 

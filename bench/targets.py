@@ -41,7 +41,8 @@ TARGETS = (
     # The slowest percent of a few hundred messages is a handful: judged, but too rough to compare with last week's.
     Target("small", "p99_ms", 60.0, guarded=False),
     Target("business", "p99_ms", 200.0, guarded=False),
-    Target("business", "pss_mib", 200.0),
+    # After the corpus, when all is quiet: what is under way at the peak depends on how fast the machine happens to be.
+    Target("business", "pss_after_mib", 200.0),
     Target("50MB", "added_memory_ratio", 3.0),
     Target("listener", "accepted_per_s", 0.8, peer="aiosmtpd", at_least=True),
     Target("third writer", "p99_ms", 50.0, guarded=False),
@@ -76,7 +77,7 @@ def figure_of(result, figure):
     """Take one figure out of what `measure` returned."""
     if figure == "p99_ms" and "latency_ms" in result:
         return result["latency_ms"]["p99"]
-    if figure == "pss_mib":
+    if figure == "pss_after_mib":
         return result["after_pss_mb"] * 1e6 / MIB
     return result[figure]
 

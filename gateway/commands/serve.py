@@ -94,6 +94,10 @@ def _make_shared() -> None:
     """Load what the processes need before they are forked: they share those pages of memory."""
     for name in PROCESS_MODULES:
         importlib.import_module(name)
+    _make_relay_shared()
+
+
+def _make_relay_shared() -> None:
     registry()
     client_context()  # OpenSSL's tables: 3 MB
 
@@ -178,6 +182,7 @@ def smtp() -> None:
     listeners = _bind_listeners(settings)
     roles = smtp_roles(settings, listeners)
     metrics.sweep_snapshots(settings.run_dir, "smtp-")  # of workers beyond today's number
+    _make_relay_shared()
     sys.exit(processes.supervise(roles, log_level=settings.log_level))
 
 

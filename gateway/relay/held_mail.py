@@ -29,7 +29,8 @@ from gateway.store.queue import DeliveryKey
 from gateway.vault import Vault
 
 VAULT_KIND = "held"
-MOVE_SECONDS = 20.0  # less than its turn comes again after
+TURN_SECONDS = 5.0  # for one turn of each work; both together are well below the 30 of its lease
+PAUSE_SECONDS = 0.01  # between two pages: other writers of a SQLite database wait for each
 _LENGTH = Struct("<I")
 _decode = msgspec.msgpack.Decoder(Accepted).decode
 
@@ -49,46 +50,59 @@ def unpack(data: bytes) -> tuple[Accepted, bytes]:
         raise Malformed("the vault's object is no held message") from error
 
 
-def move_to_vault(settings: Settings, database: Database, vault: Vault, *, seconds: float = MOVE_SECONDS) -> int:
+def move_to_vault(settings: Settings, database: Database, vault: Vault, *, seconds: float = TURN_SECONDS) -> int:
     """Move held bytes out of the spool, for so long at most; return how many items. Raises DatabaseAway, OSError."""
+    until = time.monotonic() + seconds
     moved = 0
-    for item in _outside_vault(database, time.monotonic() + seconds):
-        if item.location is None:
-            continue
-        try:
-            accepted, body = read(settings.spool, item.location)
-        except (Malformed, NotFound) as error:
-            log.error("spool.damaged", ref=reference(item.message_id), what=str(error))
-            continue
-        # Durable in the vault before the row stops naming the spool's record.
-        # The vault shares its objects out by the end of their names, which is the chance in the message's id.
-        name = vault.put(VAULT_KIND, f"{item.group}-{item.message_id}", pack(accepted, body))
-        held.set_vault_name(database, item.message_id, item.group, name)
-        moved += 1
-    return moved
-
-
-def _outside_vault(database: Database, until: float) -> Iterator[HeldItem]:
     after = None
     while page := held.outside_vault(database, after=after):
         for after in page:
             if time.monotonic() >= until:
-                return
-            yield after
+                return moved
+            moved += _move(settings, database, vault, after)
+    return moved
 
 
-def clear_vault(database: Database, vault: Vault) -> int:
-    """Remove the objects of what was deleted, has expired or was released; return how many.
+def _move(settings: Settings, database: Database, vault: Vault, item: HeldItem) -> bool:
+    if item.location is None or not (settings.spool / item.location.segment).parent.exists():
+        return False  # of another host
+    try:
+        accepted, body = read(settings.spool, item.location)
+    except (Malformed, NotFound) as error:
+        log.error("spool.damaged", ref=reference(item.message_id), what=str(error))
+        return False
+    # Durable in the vault before the row stops naming the spool's record.
+    # The vault shares its objects out by the end of their names, which is the chance in the message's id.
+    name = vault.put(VAULT_KIND, f"{item.group}-{item.message_id}", pack(accepted, body))
+    held.set_vault_name(database, item.message_id, item.group, name)
+    return True
 
-    First the object, then its name in the row: after a crash in between it is removed once more.
+
+def clear_vault(database: Database, vault: Vault, *, seconds: float = TURN_SECONDS) -> int:
+    """Remove the objects of what was deleted, has expired or was released, for so long at most; return how many.
+
+    First the object, then its name in the row: after a crash in between it is removed once more. One that cannot be
+    removed keeps its name and holds up no other. Raises DatabaseAway.
     """
+    until = time.monotonic() + seconds
     count = 0
-    while items := held.closed_in_vault(database):
-        for _id, _group, name in items:
-            vault.delete(name)
-        held.forget_vault_names(database, items)
-        count += len(items)
+    after = ""
+    while time.monotonic() < until and (page := held.left_in_vault(database, after=after)):
+        gone = [item for item in page if _remove(vault, item[2])]
+        held.forget_vault_names(database, gone)
+        count += len(gone)
+        after = page[-1][2]
+        time.sleep(PAUSE_SECONDS)
     return count
+
+
+def _remove(vault: Vault, name: str) -> bool:
+    try:
+        vault.delete(name)
+    except (OSError, ValueError) as error:
+        log.error("job.failed", name="held to vault", error=f"{name}: {error}")
+        return False
+    return True
 
 
 def release_item(settings: Settings, database: Database, item: HeldItem, *, by: str, reason: str) -> int:
@@ -122,10 +136,10 @@ def _brought_back(
 ) -> Iterator[Mapping[tuple[str, int], Location]]:
     """Copy bytes from the vault to the spool, for deliveries that the block makes; give the places by item.
 
-    They are appended to a folder of our own, which whoever works on the queue adopts. After the block the vault gives
-    up what nobody waits for any more.
+    They are appended to a folder of our own, which whoever works on the queue adopts. What nobody waits for any more
+    leaves the vault by `clear_vault`.
     """
-    items = [item for item in items if item.vault_name]
+    items = [item for item in items if item.location is None and item.vault_name]
     if not items:
         yield {}
         return
@@ -135,9 +149,6 @@ def _brought_back(
         yield {(item.message_id, item.group): _bring_back(spool, vault, item) for item in items}
     finally:
         spool.close()
-    for item in items:
-        if held.find(database, item.message_id, item.group) is None:
-            vault.delete(item.vault_name)
 
 
 def _bring_back(spool: Spool, vault: Vault, item: HeldItem) -> Location:

@@ -6,6 +6,7 @@ frozen out of the garbage collector before the first fork: the children share th
 
 import ctypes
 import gc
+import itertools
 import os
 import select
 import signal
@@ -27,9 +28,11 @@ STOP_SECONDS = 40.0  # More than the longest drain; after that SIGKILL.
 GC_THRESHOLDS = (20_000, 20, 20)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # CPython's own allocator (Objects/obmalloc.c): objects up to 512 octets, by size in steps of 16, in pools of 16 KiB.
-SLOT_SIZES = range(48, 513, 16)
+SLOT_SIZES = range(32, 513, 16)
 POOL_BYTES = 1 << 14
-MOST_FILLED_BYTES = 4 << 20  # of one size; much more than there are gaps, should the allocator be another one
+POOL_HEAD_BYTES = 48
+EMPTY_BYTES = sys.getsizeof(b"")
+MOST_FILLED_BYTES = 8 << 20  # of all sizes; ten times what the gaps take
 
 WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 
@@ -71,23 +74,27 @@ def supervise(roles: Sequence[Role], *, log_level: str, on_started: Callable[[],
     return _stop(children)
 
 
-def fill_gaps() -> list[bytes]:
+def fill_gaps() -> list[object]:
     """Return objects that fill what is free within the pages in use, to be kept for as long as children are made.
 
     Otherwise the first objects of each child would go into gaps all over the shared pages, each of which is copied for
-    it: 2 MB a process. A size is done once a whole pool has gone to us.
+    it: 2 MB a process. A size is done once a whole pool has gone to us. Where that never happens the allocator is
+    another one (PYTHONMALLOC, builds without the GIL), and nothing is kept. Slots of 16 octets hold next to nothing.
     """
-    filling: list[bytes] = []
+    filling: list[object] = []
+    numbers = itertools.count(1 << 20)
+    taken = 0
     for size in SLOT_SIZES:
-        length = size - sys.getsizeof(b"")
         pool, in_pool = 0, 0
-        for _ in range(MOST_FILLED_BYTES // size):
-            one = bytes(length)
+        while in_pool < (POOL_BYTES - POOL_HEAD_BYTES) // size - 2:  # two for what is made in between
+            # No bytes object is as small as an int, of which there are many.
+            one = bytes(size - EMPTY_BYTES) if size > EMPTY_BYTES else next(numbers)
             filling.append(one)
+            taken += size
+            if taken > MOST_FILLED_BYTES:
+                return []
             in_pool = in_pool + 1 if id(one) // POOL_BYTES == pool else 1
             pool = id(one) // POOL_BYTES
-            if in_pool >= POOL_BYTES // size - 1:
-                break
     return filling
 
 

@@ -133,9 +133,9 @@ async def write_snapshots(folder: Path, role: str) -> None:
 
 
 async def _give_memory_back() -> None:
-    """Return to the system what large messages have left free, once a second: glibc keeps it (malloc_trim(3), 0.3 ms).
+    """Return to the system what large messages have left free, once a second (malloc_trim(3), under 1 ms).
 
-    Without, each worker stays as large as its greatest moment. Where there is no glibc there is nothing to do.
+    glibc keeps it, and each worker would stay as large as its greatest moment. Where there is no glibc nothing is done.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     loop = asyncio.get_running_loop()

@@ -65,8 +65,10 @@ def prune(schedule: Schedule) -> None:
 
 def keep_held(schedule: Schedule) -> None:
     """Move the bytes of held mail into the vault, and remove from there what is held no more."""
-    clear_vault(schedule.database, schedule.vault)
-    move_to_vault(schedule.settings, schedule.database, schedule.vault)
+    moved = move_to_vault(schedule.settings, schedule.database, schedule.vault)
+    removed = clear_vault(schedule.database, schedule.vault)
+    if moved or removed:
+        log.info("job.done", name="held to vault", moved=moved, removed=removed)
 
 
 TASKS = (

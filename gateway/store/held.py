@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, literal_column, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, select, text, tuple_, update
 
 from gateway.accepted import Location, Settled, State
 from gateway.mail.address import Address
@@ -16,7 +16,15 @@ from gateway.mail.envelope import Direction, Recipient
 from gateway.mail.errors import Conflict, NotFound
 from gateway.store import audit, conversations
 from gateway.store.database import Database
-from gateway.store.mail_tables import IS_HELD, address_of, deliveries, held_items, messages
+from gateway.store.mail_tables import (
+    HELD_IN_SPOOL,
+    IS_HELD,
+    LEFT_IN_VAULT,
+    address_of,
+    deliveries,
+    held_items,
+    messages,
+)
 from gateway.store.metadata import is_literally, storable
 from gateway.store.statements import insert_into
 
@@ -29,7 +37,7 @@ _ONE_ITEM = (held_items.c.message_id == bindparam("id"), held_items.c.group_numb
 
 
 class HeldItem(Struct, frozen=True):
-    """One group that waits. `recipients` are those who wait; `vault_name` "": the bytes are at `location`."""
+    """One group that waits. `recipients` are those who wait; the bytes are at `location`, or if None in the vault."""
 
     message_id: str
     group: int
@@ -79,29 +87,34 @@ def outside_vault(db: Database, *, after: HeldItem | None = None, limit: int = 5
 
     `after` is the last item of the page before.
     """
-    in_spool = exists().where(_OF_ITEM, IS_HELD, deliveries.c.segment.is_not(None))
-    query = _items().where(_WAITS, held_items.c.vault_name == "", in_spool)
+    place = deliveries.c
+    key = (place.message_id, place.group_number)
+    in_spool = select(*key).where(text(HELD_IN_SPOOL)).distinct().order_by(*key).limit(limit)
     if after is not None:
-        query = query.where(tuple_(*_KEY) > (after.message_id, after.group))
+        in_spool = in_spool.where(tuple_(*key) > (after.message_id, after.group))
+    query = _items().where(_WAITS, tuple_(*_KEY).in_(in_spool)).order_by(*_KEY)
     with db.reading() as connection:
-        return _read(connection, query.order_by(*_KEY).limit(limit))
+        return _read(connection, query)
 
 
-def closed_in_vault(db: Database, *, limit: int = 100) -> list[tuple[str, int, str]]:
-    """Return message id, group and name of objects in the vault that nobody waits for any more."""
-    # Both as the index has them.
-    is_left = and_(literal_column("held_items.state <> 'held'"), literal_column("held_items.vault_name <> ''"))
-    query = select(*_KEY, held_items.c.vault_name).where(is_left).limit(limit)
+def left_in_vault(db: Database, *, after: str = "", limit: int = 100) -> list[tuple[str, int, str]]:
+    """Return message id, group and name of objects in the vault that nobody waits for any more, in order of the names.
+
+    `after` is the last name of the page before.
+    """
+    name = held_items.c.vault_name
+    query = select(*_KEY, name).where(text(LEFT_IN_VAULT), name > after).order_by(name).limit(limit)
     with db.reading() as connection:
         return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
 def forget_vault_names(db: Database, items: Sequence[tuple[str, int, str]]) -> None:
-    """Note that the vault has these objects no more."""
+    """Note that the vault has these objects no more. One that is held again keeps its name: it gets a new object."""
     statement = update(held_items).where(*_ONE_ITEM, ~_WAITS, held_items.c.vault_name == bindparam("name"))
-    with db.writing() as connection:
-        rows = [{"id": id, "group": group, "name": name} for id, group, name in items]
-        connection.execute(statement.values(vault_name=""), rows)
+    rows = [{"id": id, "group": group, "name": name} for id, group, name in items]
+    if rows:
+        with db.writing() as connection:
+            connection.execute(statement.values(vault_name=""), rows)
 
 
 def _items() -> Select[Any]:
@@ -178,8 +191,8 @@ def hold(connection: Connection, groups: Iterable[tuple[str, int]], kind: str, r
     if rows:
         statement = insert_into(connection, held_items)
         excluded = statement.excluded
-        # What was in the vault is gone from there since: the bytes are where the deliveries say.
-        names = ("kind", "reason", "state", "held_at", "expires_at", "vault_name", "closed_at", "closed_by")
+        # The name of an object that is left in the vault stays: it is written anew there, or removed by that name.
+        names = ("kind", "reason", "state", "held_at", "expires_at", "closed_at", "closed_by")
         statement = statement.on_conflict_do_update(
             index_elements=["message_id", "group_number"],
             set_={name: excluded[name] for name in names},
@@ -261,15 +274,15 @@ def delete(
     return count
 
 
-def expire(db: Database, *, before: datetime, now: datetime, limit: int = 50) -> list[HeldItem]:
-    """Give up items held since before then, or whose own time is over; return them."""
+def expire(db: Database, *, before: datetime, now: datetime, limit: int = 50) -> int:
+    """Give up items held since before then, or whose own time is over; return how many."""
     is_over = (held_items.c.expires_at <= now) | (held_items.c.expires_at.is_(None) & (held_items.c.held_at < before))
     with db.writing() as connection:
         items = _read(connection, _items().where(_WAITS, is_over).order_by(held_items.c.held_at).limit(limit))
         for item in items:
             _change(connection, item, item.recipients, _given_up(now, "expired in quarantine"))
             close_empty(connection, [(item.message_id, item.group)], "expired", by="retention", now=now)
-    return items
+    return len(items)
 
 
 def _given_up(now: datetime, why: str) -> dict[str, Any]:

@@ -42,6 +42,11 @@ def _partial(name: str, *columns: str, where: str) -> Index:
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
+# Held, and the bytes are still in the spool: to be moved to the vault once no notice needs them there.
+HELD_IN_SPOOL = "state = 'held' AND segment IS NOT NULL AND notice_due = ''"
+# Held no more, and the vault has the bytes still.
+LEFT_IN_VAULT = "state <> 'held' AND vault_name <> ''"
+
 messages = Table(
     "messages",
     METADATA,
@@ -108,6 +113,7 @@ deliveries = Table(
     _partial("ix_deliveries_active", "lease_owner", where="state = 'active'"),
     _partial("ix_deliveries_held", "recipient", where="state = 'held'"),
     _partial("ix_deliveries_segment", "segment", where="segment IS NOT NULL"),
+    _partial("ix_deliveries_held_in_spool", "message_id", "group_number", where=HELD_IN_SPOOL),
     _partial("ix_deliveries_notice", "message_id", where="notice_due <> ''"),
     sqlite_with_rowid=False,
 )
@@ -136,7 +142,7 @@ held_items = Table(
     one_of("state", HELD_STATES),
     _partial("ix_held_items_held_at", "held_at", where="state = 'held'"),
     _partial("ix_held_items_kind", "kind", where="state = 'held'"),
-    _partial("ix_held_items_left_in_vault", "vault_name", where="state <> 'held' AND vault_name <> ''"),
+    _partial("ix_held_items_left_in_vault", "vault_name", where=LEFT_IN_VAULT),
 )
 
 

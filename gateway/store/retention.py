@@ -69,17 +69,21 @@ def prune(db: Database, retention: Retention, now: datetime, pause: Pause = lamb
 
 def _expire_held(db: Database, before: datetime, now: datetime, pause: Pause) -> int:
     count = 0
-    while items := held.expire(db, before=before, now=now):
-        count += len(items)
+    while expired := held.expire(db, before=before, now=now):
+        count += expired
         pause()
     return count
 
 
 def _prune_messages(db: Database, floor: str, pause: Pause) -> dict[str, int]:
-    """Delete messages with ids below `floor`, their deliveries and items first."""
+    """Delete messages with ids below `floor`, their deliveries and items first.
+
+    One stays as long as an item of it names an object in the vault, which would never be found again.
+    """
     counts = {held_items.name: 0, deliveries.name: 0, messages.name: 0}
     is_open = exists().where(deliveries.c.message_id == messages.c.id, IS_OPEN)
-    is_over = (messages.c.id < floor) & ~is_open
+    in_vault = exists().where(held_items.c.message_id == messages.c.id, held_items.c.vault_name != "")
+    is_over = (messages.c.id < floor) & ~is_open & ~in_vault
     while ids := _ids(db, select(messages.c.id).where(is_over).order_by(messages.c.id).limit(SLICE_ROWS)):
         for table in (held_items, deliveries):
             counts[table.name] += _prune(db, table, table.c.message_id.in_(ids), pause)

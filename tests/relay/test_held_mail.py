@@ -72,11 +72,20 @@ async def test_many_are_moved_in_one_turn_as_long_as_there_is_time(
     place: Place, settings: Settings, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = held.outside_vault
-    monkeypatch.setattr(held, "outside_vault", lambda *names, after: page(*names, after=after, limit=2))
+    monkeypatch.setattr(held, "outside_vault", lambda database, after: page(database, after=after, limit=2))
     for _ in range(5):
         await hold(place)
     assert move_to_vault(settings, place.database, vault, seconds=0.0) == 0
     assert move_to_vault(settings, place.database, vault) == 5
+
+
+async def test_what_another_host_has_is_left_to_it(
+    place: Place, settings: Settings, vault: Vault, logged: Logged
+) -> None:
+    _, location = await hold(place)
+    (place.root / location.segment).parent.rename(place.root.parent / "elsewhere")
+    assert move_to_vault(settings, place.database, vault) == 0
+    assert logged("spool.damaged") == []
 
 
 async def test_a_record_that_cannot_be_read_holds_up_no_other(
@@ -124,6 +133,41 @@ async def test_what_is_given_up_leaves_the_vault_and_what_waits_stays(
     assert vault_files(settings) == 0
 
 
+async def test_an_object_that_cannot_be_removed_holds_up_no_other(
+    place: Place, settings: Settings, vault: Vault, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = held.left_in_vault
+    monkeypatch.setattr(held, "left_in_vault", lambda database, after: page(database, after=after, limit=1))
+    gone = [(await hold(place))[0] for _ in range(3)]
+    move_to_vault(settings, place.database, vault)
+    names = sorted(item.vault_name for item in held.list_items(place.database))
+    stubborn = settings.vault / names[0]
+    stubborn.unlink()
+    stubborn.mkdir()
+    for one in gone:
+        held.delete(place.database, one.id, 0, by="ann", now=datetime.now(UTC), reason="unwanted")
+    assert clear_vault(place.database, vault) == 2
+    assert [event["error"].split(":")[0] for event in logged("job.failed")] == [names[0]]
+    stubborn.rmdir()
+    assert clear_vault(place.database, vault) == 1
+
+
+async def test_what_is_held_again_before_its_object_went_keeps_or_loses_it_by_name(
+    place: Place, settings: Settings, vault: Vault
+) -> None:
+    one, _ = await hold(place, ADA)
+    move_to_vault(settings, place.database, vault)
+    assert await asyncio.to_thread(release, place, settings) == 1
+    keeper = SegmentKeeper(place.spool, place.database, place.importer, root=place.root, adopts=True)
+    keeper.adopt_dead()
+    now = datetime.now(UTC)
+    queue.hold(place.database, [DeliveryKey(one.id, 0, ADA)], by="ann", now=now, reason="once more")
+    assert clear_vault(place.database, vault) == 0  # it waits again
+    held.delete(place.database, one.id, 0, by="ann", now=now, reason="unwanted")
+    assert clear_vault(place.database, vault) == 1
+    assert vault_files(settings) == 0
+
+
 async def test_what_is_still_in_the_spool_is_released_from_there(place: Place, settings: Settings) -> None:
     one, location = await hold(place, ADA, BOB)
     assert release(place, settings) == 2
@@ -150,6 +194,7 @@ async def test_what_is_in_the_vault_comes_back_to_the_spool_and_can_be_taken_ove
     assert (head.id, head.held, body) == (one.id, "", RAW)
     # There is as much time to deliver it as a new message has.
     assert head.expires_at - now > timedelta(days=4)
+    assert clear_vault(place.database, vault) == 1
     with pytest.raises(NotFound):
         vault.get(item.vault_name)
 
@@ -177,7 +222,8 @@ async def test_what_is_redirected_has_its_bytes_and_what_waits_on_keeps_them(
     assert (unpack(vault.get(item.vault_name))[1] == RAW) if is_in_vault else item.location is not None
     assert await asyncio.to_thread(order, BOB) == 1
     assert held.list_items(place.database) == []
-    assert [path for path in settings.vault.rglob("*") if path.is_file()] == []
+    assert clear_vault(place.database, vault) == int(is_in_vault)
+    assert vault_files(settings) == 0
 
 
 async def test_what_fails_after_its_release_is_held_and_released_again(
@@ -189,7 +235,7 @@ async def test_what_fails_after_its_release_is_held_and_released_again(
     [again] = queue.list_waiting(place.database)
     assert queue.hold(place.database, [again.key], by="ann", now=datetime.now(UTC), reason="wait") == 1
     [item] = held.list_items(place.database)
-    assert item.vault_name == ""
+    assert item.location is not None
     assert await asyncio.to_thread(release, place, settings) == 1
     assert place.states(one) == [State.QUEUED]
     # And from the vault too, where it has gone once more.

@@ -160,8 +160,10 @@ def test_the_children_end_when_their_parent_is_killed(family: Callable[..., Fami
     until(lambda: not any(map(is_child_alive, pids)))
 
 
-def test_new_objects_of_a_child_stay_out_of_pages_that_are_in_use() -> None:
-    """Else each of them would cost a copy of a page that the processes share."""
+def run_filling(**environment: str) -> tuple[int, int, int]:
+    """Fill the gaps in a process of its own; return in how many used pools new objects were before and after it, and
+    the octets that fill.
+    """
     code = """
 import sys
 from gateway.relay.processes import POOL_BYTES, fill_gaps
@@ -170,15 +172,33 @@ def pools(objects):
     return {id(one) // POOL_BYTES for one in objects}
 
 def objects():
-    return [bytes(size) for size in range(16, 480, 16) for _ in range(400)]
+    made = [bytes(size) for size in range(1, 480, 16) for _ in range(400)]
+    return made + [1_000_000 + number for number in range(4000)]
 
 kept = [one for number, one in enumerate(objects()) if number % 2]  # every second one leaves a gap
-without = pools(kept) & pools(objects())
+before = pools(kept) & pools(objects())
 filling = fill_gaps()
-print(len(without), len(pools(kept) & pools(objects())), sum(map(sys.getsizeof, filling)))
+print(len(before), len(pools(kept) & pools(objects())), sum(map(sys.getsizeof, filling)))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
-    without, with_filling, octets = map(int, done.stdout.split())
-    assert without > 100
-    assert with_filling == 0
-    assert octets < 20_000_000
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, after, octets = map(int, done.stdout.split())
+    return before, after, octets
+
+
+def test_new_objects_of_a_child_stay_out_of_pages_that_are_in_use() -> None:
+    """Else each of them would cost a copy of a page that the processes share."""
+    before, after, octets = run_filling(PYTHONMALLOC="pymalloc")
+    assert before > 100
+    assert after <= before / 20
+    assert 0 < octets < 8_000_000
+
+
+def test_with_another_allocator_nothing_is_filled() -> None:
+    assert run_filling(PYTHONMALLOC="malloc")[2] == 0

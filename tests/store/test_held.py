@@ -81,9 +81,7 @@ def test_what_is_deleted_is_over(database: Database) -> None:
 def test_what_is_held_too_long_expires(database: Database) -> None:
     old = hold(database, ADA, at=NOW - timedelta(days=31))
     new = hold(database, ADA)
-    gone = held.expire(database, before=NOW - timedelta(days=30), now=NOW)
-    assert [one.message_id for one in gone] == [old]
-    assert held.expire(database, before=NOW - timedelta(days=30), now=NOW) == []
+    assert [held.expire(database, before=NOW - timedelta(days=30), now=NOW) for _ in range(2)] == [1, 0]
     assert states(database, old) == {"ada@corp.example": State.DELETED}
     assert states(database, new) == {"ada@corp.example": State.HELD}
 

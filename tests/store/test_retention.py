@@ -52,11 +52,23 @@ def test_held_mail_expires_and_may_leave_the_vault(database: Database) -> None:
     one = accepted(held="malware", at=NOW + days_ago(8))
     store(database, item(one))
     held.set_vault_name(database, one.id, 0, "held/1")
-    assert held.closed_in_vault(database) == []
+    assert held.left_in_vault(database) == []
     assert retention.prune(database, KEEP, NOW, lambda: None).expired == 1
     assert held.list_items(database) == []
-    assert held.closed_in_vault(database) == [(one.id, 0, "held/1")]
+    assert held.left_in_vault(database) == [(one.id, 0, "held/1")]
     assert [row.id for row in messages.recent(database)] == [one.id]
+
+
+def test_a_message_stays_as_long_as_the_vault_has_something_of_it(database: Database) -> None:
+    one = accepted(held="malware", at=NOW + days_ago(20))
+    store(database, item(one))
+    held.set_vault_name(database, one.id, 0, "held/1")
+    for _ in range(2):
+        retention.prune(database, KEEP, NOW, lambda: None)
+        assert [row.id for row in messages.recent(database)] == [one.id]
+    held.forget_vault_names(database, held.left_in_vault(database))
+    retention.prune(database, KEEP, NOW, lambda: None)
+    assert messages.recent(database) == []
 
 
 def test_traces_and_texts_go_by_whole_days(database: Database) -> None:
