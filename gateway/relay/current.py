@@ -44,7 +44,8 @@ class LastGood(Struct, frozen=True):
 class CurrentPolicy:
     """Holds the one `Policy` that new transactions pin.
 
-    `saves` is True for the one process of a group that keeps the copy on disk.
+    `saves` is True for the one process of a group that keeps the copy on disk. While there is none, whoever has a good
+    policy makes it: the others may still be starting.
     """
 
     def __init__(self, database: Database, file: Path, *, hop_key: bytes, hostname: str, saves: bool = False) -> None:
@@ -111,8 +112,9 @@ class CurrentPolicy:
             self._load_document(now)
         if self._policy is not None and self._policy.revision != now.ledger_revision:
             self._load_changes(self._policy)
-        if self._saves and self._policy is not None and self._policy is not policy:
-            self._save(document_changed=policy is None or policy.version != self._policy.version)
+        is_new = self._policy is not None and self._policy is not policy
+        if is_new and (self._saves or not self._file.exists()):
+            self._save(document_changed=policy is None or policy.version != self.policy.version)
 
     def _load_document(self, now: Revisions) -> None:
         try:

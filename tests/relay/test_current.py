@@ -158,12 +158,20 @@ async def test_a_start_without_the_database_uses_the_copy_on_disk(place: Place, 
     assert (policy.policy.document.company, policy.is_database_away) == ("Two", False)
 
 
-def test_only_one_process_of_a_group_writes_the_copy(place: Place) -> None:
-    publish(place)
+def test_one_process_of_a_group_keeps_the_copy_and_the_others_make_it_where_there_is_none(place: Place) -> None:
+    file = place.data_dir / "policy-last-good.json"
+    first = publish(place, company="One")
     current(place).start()
-    assert not (place.data_dir / "policy-last-good.json").exists()
+    slip_in(place, "{ not JSON")
+    late = current(place, saves=True)  # the others were quicker, and so it has something to go on with
+    late.start()
+    assert late.policy.version == first
+    copy = file.read_bytes()
+    publish(place, company="Three")
+    current(place).start()
+    assert file.read_bytes() == copy
     current(place, saves=True).start()
-    assert (place.data_dir / "policy-last-good.json").exists()
+    assert file.read_bytes() != copy
 
 
 async def test_the_copy_follows_the_document(place: Place) -> None:
