@@ -36,7 +36,7 @@ soak: setup ## Load the gateway for a long time, with faults, and look for leaks
 	$(BIN)/pytest tests/soak tests/flows/test_real_mail.py -m soak --timeout 0 -rs --durations 0
 
 bench: setup ## Measure speed against what mail servers cost
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --profile
 
 migrate: setup ## Bring the database to the newest schema
 	@$(BIN)/gatepost migrate
