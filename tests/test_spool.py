@@ -13,7 +13,7 @@ import pytest
 
 from gateway.accepted import Location
 from gateway.mail.errors import Conflict, Malformed, NotAllowed, NotFound
-from gateway.spool import Spool, SpoolFailed, adopt, gathering, new_owner, read, read_range
+from gateway.spool import Spool, SpoolFailed, adopt, gathering, is_here, new_owner, read, read_range
 from gateway.spool.gathering import MAX_BATCH_RECORDS
 from tests.spool_records import accepted, append, flip, ids, is_alive, message
 
@@ -391,3 +391,18 @@ def test_an_owner_is_named_for_host_role_boot_and_process() -> None:
     host, role, boot, pid, rest = name.rsplit("-", 4)
     assert (role, pid, len(boot), len(rest)) == ("smtp_1", str(os.getpid()), 8, 4)
     assert host == host.lower() != ""
+
+
+async def test_an_owner_is_here_while_his_folder_can_be_adopted(make_spool: MakeSpool) -> None:
+    spool = make_spool()
+    root, owner = spool.root, spool.owner
+    assert is_here(root, owner)
+    await append(spool, 1)
+    spool.close()
+    assert is_here(root, owner)
+    (root / owner / "lock").unlink()  # made again where there is mail
+    assert is_here(root, owner)
+    for segment in (root / owner).glob("*.seg"):
+        segment.unlink()
+    assert not is_here(root, owner)  # nobody adopts it, so his leases must end by time
+    assert not is_here(root, new_owner("smtp"))

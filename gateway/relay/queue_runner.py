@@ -21,7 +21,7 @@ from gateway.policy.compile import Policy
 from gateway.relay.delivery import Delivery
 from gateway.relay.notices import LOOKED_AT, Notices
 from gateway.relay.settlement import Due
-from gateway.spool import read
+from gateway.spool import is_here, read
 from gateway.store import queue
 from gateway.store.database import Database, DatabaseAway
 from gateway.store.queue import Claim
@@ -151,7 +151,7 @@ class QueueRunner:
             now=self._clock(),
             limit=limit,
             lease_seconds=self._settings.lease_seconds,
-            is_here=lambda owner: (self._spool_root / owner).exists(),
+            is_here=lambda owner: is_here(self._spool_root, owner),
             host=self._settings.host,
         )
 

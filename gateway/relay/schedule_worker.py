@@ -64,9 +64,12 @@ def prune(schedule: Schedule) -> None:
 
 
 def keep_held(schedule: Schedule) -> None:
-    """Move the bytes of held mail into the vault, and remove from there what is held no more."""
-    moved = move_to_vault(schedule.settings, schedule.database, schedule.vault)
+    """Remove from the vault what is held no more, and move the bytes of what is held into it.
+
+    In this order: on a full disk the one makes room, and the other fails.
+    """
     removed = clear_vault(schedule.database, schedule.vault)
+    moved = move_to_vault(schedule.settings, schedule.database, schedule.vault)
     if moved or removed:
         log.info("job.done", name="held to vault", moved=moved, removed=removed)
 

@@ -105,9 +105,17 @@ class SegmentKeeper:
     # -- dead owners
 
     def adopt_dead(self) -> None:
-        """Take over the segments and leases of every owner whose lock is free."""
+        """Take over the segments and leases of every owner whose lock is free.
+
+        A folder that cannot be read is tried again, and holds up no other: nobody else ends their leases.
+        """
         for adopted in adopt(self._root):
-            count = self._import(adopted)
+            try:
+                count = self._import(adopted)
+            except OSError as error:
+                adopted.release()
+                log.error("spool.failed", owner=adopted.owner, error=str(error))
+                continue
             queue.release_owner(self._database, adopted.owner)
             self._adopted.append(adopted)
             log.info("spool.adopted", owner=adopted.owner, records=count)

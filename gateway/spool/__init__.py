@@ -6,7 +6,7 @@ waiting, delivered or settled is the database's business; nothing here knows SQL
 """
 
 from gateway.spool.errors import SpoolFailed, SpoolFull
-from gateway.spool.folder import new_owner
+from gateway.spool.folder import is_here, new_owner
 from gateway.spool.record import Pieces, read, read_range
 from gateway.spool.recovery import Adopted, Damage, adopt
 from gateway.spool.spool import Spool, Usage
@@ -20,6 +20,7 @@ __all__ = [
     "SpoolFull",
     "Usage",
     "adopt",
+    "is_here",
     "new_owner",
     "read",
     "read_range",

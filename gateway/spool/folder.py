@@ -164,11 +164,20 @@ def _make_locked(making: Path, marker: bytes) -> int | None:
     return lock_fd
 
 
+def is_here(root: Path, owner: str) -> bool:
+    """Say whether an owner has its folder in this spool: it lives there, or the folder is to be adopted."""
+    return (root / owner / LOCK).exists() or _has_mail(root / owner)
+
+
+def _has_mail(folder: Path) -> bool:
+    return any(folder.glob(f"*{SUFFIX}"))
+
+
 def take(root: Path, owner: str) -> Folder | None:
     """Take the folder of a dead owner. None: its owner lives, or somebody else was quicker."""
     lock = root / owner / LOCK
     # A lock file that somebody removed is made again where there is mail. Other folders without one are none of ours.
-    make = os.O_CREAT if any((root / owner).glob(f"*{SUFFIX}")) else 0
+    make = os.O_CREAT if _has_mail(root / owner) else 0
     try:
         fd = os.open(lock, os.O_RDWR | make | os.O_CLOEXEC, 0o600)
     except (FileNotFoundError, NotADirectoryError):

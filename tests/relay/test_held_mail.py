@@ -1,6 +1,7 @@
 """Held mail: its bytes go from the spool to the vault, and come back whole when it is released."""
 
 import asyncio
+import errno
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from gateway.mail.errors import Malformed, NotFound
 from gateway.masterkey import create_master_key, load_master_key
 from gateway.relay.answers import StoreAnswers
 from gateway.relay.held_mail import VAULT_KIND, clear_vault, move_to_vault, pack, redirect, release_item, unpack
+from gateway.relay.schedule_worker import Schedule, keep_held
 from gateway.relay.segments import SegmentKeeper
 from gateway.settings import Settings
 from gateway.spool import read
@@ -150,6 +152,26 @@ async def test_an_object_that_cannot_be_removed_holds_up_no_other(
     assert [event["error"].split(":")[0] for event in logged("job.failed")] == [names[0]]
     stubborn.rmdir()
     assert clear_vault(place.database, vault) == 1
+
+
+async def test_on_a_full_disk_the_vault_makes_room_first(
+    place: Place, settings: Settings, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await hold(place)
+    move_to_vault(settings, place.database, vault)
+    await hold(place)
+    held.delete(place.database, one.id, 0, by="ann", now=datetime.now(UTC), reason="unwanted")
+
+    def put(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Vault, "put", put)
+    schedule = Schedule(settings)
+    schedule.database.close()
+    schedule.database = place.database
+    with pytest.raises(OSError, match="No space"):
+        keep_held(schedule)
+    assert vault_files(settings) == 0
 
 
 async def test_what_is_held_again_before_its_object_went_keeps_or_loses_it_by_name(

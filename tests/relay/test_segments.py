@@ -249,6 +249,21 @@ async def test_a_record_that_cannot_be_imported_is_kept_and_holds_up_no_other(pl
     assert len(logged("import.refused")) == 1
 
 
+async def test_a_folder_that_cannot_be_read_is_tried_again_and_holds_up_no_other(place: Place, logged: Logged) -> None:
+    mail = {await leave(place, one := accepted()): one for _ in range(2)}
+    bad, good = sorted(mail)  # the order in which they are adopted
+    unreadable = place.root / bad / "00000009.seg"
+    unreadable.mkdir()
+    one = keeper(place, adopts=True)
+    for _ in range(2):
+        one.adopt_dead()
+    assert place.states(mail[good]) == [State.QUEUED]
+    assert [event["owner"] for event in logged("spool.failed")] == [bad, bad]
+    unreadable.rmdir()
+    one.adopt_dead()
+    assert place.states(mail[bad]) == [State.QUEUED]
+
+
 async def test_damage_in_a_dead_segment_is_told_and_the_rest_taken_over(place: Place, logged: Logged) -> None:
     mail = [accepted() for _ in range(3)]
     owner = await leave(place, *mail)

@@ -71,6 +71,28 @@ def test_what_is_in_the_vault_needs_a_record_in_the_spool_to_be_released(databas
     assert claimed.location == location(9)
 
 
+def test_what_is_to_be_moved_comes_page_by_page_and_once(database: Database) -> None:
+    ids = sorted(hold(database, ADA, BOB) for _ in range(5))
+    held.set_vault_name(database, ids[1], 0, "held/1")
+    pages, after = [], None
+    while page := held.outside_vault(database, after=after, limit=2):
+        pages.append([one.message_id for one in page])
+        after = page[-1]
+    assert pages == [[ids[0], ids[2]], [ids[3], ids[4]]]
+
+
+def test_what_is_left_in_the_vault_comes_page_by_page(database: Database) -> None:
+    ids = sorted(hold(database, ADA) for _ in range(3))
+    for number, id in enumerate(ids):
+        held.set_vault_name(database, id, 0, f"held/{number}")
+        held.delete(database, id, 0, by="ada", now=NOW, reason="unwanted")
+    first = held.left_in_vault(database, limit=2)
+    assert first == [(ids[0], 0, "held/0"), (ids[1], 0, "held/1")]
+    assert held.left_in_vault(database, after="held/1") == [(ids[2], 0, "held/2")]
+    held.forget_vault_names(database, first)
+    assert held.left_in_vault(database) == [(ids[2], 0, "held/2")]
+
+
 def test_what_is_deleted_is_over(database: Database) -> None:
     id = hold(database, ADA, BOB)
     assert held.delete(database, id, 0, by="ada", now=NOW, reason="spam") == 2
