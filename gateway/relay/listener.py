@@ -217,7 +217,11 @@ class Listener(SMTP):
         if talk.is_polite_end or self._has_ended or not transport.can_write_eof():
             transport.close()
         else:
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:  # the peer has cut the connection, and the loop has not heard of it yet
+                transport.abort()
+                return
             if self._is_paused:
                 self._is_paused = False
                 transport.resume_reading()  # into nothing

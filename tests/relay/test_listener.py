@@ -1,5 +1,6 @@
 """The life of a connection: what is taken, what is answered when, and how it ends. On both event loops."""
 
+import asyncio
 import contextlib
 import socket
 import struct
@@ -284,6 +285,22 @@ def test_what_does_not_end_is_cut_at_shutdown(gate: Served) -> None:
         assert client.ask("MAIL FROM:<ann@partner.example>").startswith("250 ")
         assert gate.drain(0.1).result(5) == 1
         assert client.is_closed()
+
+
+def test_a_peer_that_has_just_cut_does_not_keep_others_from_being_told(gate: Served) -> None:
+    clients = [gate.session() for _ in range(8)]
+
+    async def cut_and_drain() -> int:
+        for client in clients[::2]:
+            # The loop cannot see it before it drains, and what is said then is answered by an RST.
+            client.socket.close()
+        return await gate.services.sessions.drain([gate.server], 5)
+
+    cut = asyncio.run_coroutine_threadsafe(cut_and_drain(), gate.loop)
+    for client in clients[1::2]:
+        assert client.codes_until_closed() == [421]
+        client.socket.close()
+    assert cut.result(5) == 0
 
 
 def test_nobody_connects_during_shutdown(gate: Served) -> None:
