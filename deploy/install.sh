@@ -62,8 +62,8 @@ check_machine() {
     [ -f "$SOURCE/requirements/run.txt" ] || fail "$SOURCE is not a checkout of Gatepost"
     [ -n "$ROOT" ] || [ "$(id -u)" = 0 ] || fail "run it as root (or with --root DIR to look first)"
     if [ -z "$ROOT" ] && command -v apt-get >/dev/null; then
-        DEBIAN_FRONTEND=noninteractive apt-get install -y python3 python3-venv >/dev/null ||
-            fail "python3 and python3-venv could not be installed"
+        DEBIAN_FRONTEND=noninteractive apt-get install -y python3 python3-venv libarchive13 libmagic1 >/dev/null ||
+            fail "python3, python3-venv, libarchive13 and libmagic1 could not be installed"
     fi
     PYTHON=$(command -v python3) || fail "there is no python3"
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$PYTHON is older than Python 3.11"

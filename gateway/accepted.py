@@ -10,7 +10,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from gateway.mail.address import Address
-from gateway.mail.envelope import Body, Direction, Recipient, Ret
+from gateway.mail.envelope import Body, Direction, Envelope, Recipient, Ret, Session
 
 
 class State(StrEnum):
@@ -33,6 +33,22 @@ class Location(Struct, frozen=True):
     length: int
 
 
+class Objection(Struct, frozen=True):
+    """One reason for which a group is held: a finding's filter and code, and its detail. No release opens the floor."""
+
+    reason: str
+    detail: str = ""
+    is_floor: bool = False
+
+
+class Kept(Struct, frozen=True):
+    """What it takes to judge a held message again, beside its bytes: who brought it, for whom, and what objected."""
+
+    session: Session
+    envelope: Envelope
+    objections: tuple[Objection, ...] = ()
+
+
 class Accepted(Struct, frozen=True):
     """One group of recipients of one accepted message.
 
@@ -40,7 +56,11 @@ class Accepted(Struct, frozen=True):
     `verdict.Trace`). `held` is the kind of hold ("" : it is delivered). `may_notify`: a failure is told to `mail_from`;
     otherwise it is held as undeliverable. `message_id` is the Message-ID as received, `sent_message_id` as it leaves.
     `is_ascii`: no octet is over 127, False when that is not known; `has_dots`: a line may begin with a dot.
-    `used_entries` are ledger rows whose last use this message is. `author` and `subject` are for lists, redacted.
+    `used_entries` are ledger rows whose last use this message is, `claimed` those of which a limited use was claimed
+    for the bytes with this `sha256`; `counted` are findings without effect that are counted all the same. `author` and
+    `subject` are for lists, redacted.
+    With `kept` the bytes are those that were received, to be judged again and transformed when a person releases them;
+    without it they are those for the next hop. `sha256` is of the received bytes, where something may ask for it.
     """
 
     id: str
@@ -73,9 +93,12 @@ class Accepted(Struct, frozen=True):
     policy_version: int = 0
     sha256: str = ""
     used_entries: tuple[str, ...] = ()
+    claimed: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
     is_ascii: bool = False
     has_dots: bool = True
     trace: bytes = b""
+    kept: Kept | None = None
 
 
 class Settled(Struct, frozen=True):

@@ -4,12 +4,13 @@ The words of the pages and of `gatepost explain`. Nothing here is told outside; 
 `mail.reply`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from gateway.accepted import State
+from gateway.filters import ambiguity, protocol, unopened
 from gateway.mail import reply as replies
 from gateway.mail.reference import reference
 from gateway.store.messages import DeliveryRow, MessageRow
@@ -56,6 +57,17 @@ REASONS = {
     "business_only:unsolicited-bounce": "A bounce of mail that we did not send",
     "business_only:cannot-tell": "Cannot tell whether it answers our mail",
     "business_only:failed": "Could not be checked",
+    "bypass_key:key": "Opened by a bypass key",
+    "bypass_key:strip": "A bypass key removed from the Subject",
+    "bypass_key:seen": "A bypass key where it has no effect",
+    "bypass_key:not_for": "A bypass key that is not for this author or recipient",
+    "bypass_key:wrong_key": "Like a bypass key, but none",
+    "bypass_key:expired_key": "A bypass key that has expired",
+    "bypass_key:early_key": "A bypass key whose month has not begun",
+    "bypass_key:two_subjects": "Two Subject fields, so no bypass key counts",
+    "bypass_key:uses_spent": "A bypass key that has been used up",
+    "bypass_key:cannot_tell": "Cannot tell whether a bypass key has been used up",
+    "bypass_key:failed": "Could not be searched for a bypass key",
     "header_hygiene:trace": "Trace of our machines removed",
     "header_hygiene:software": "Fields of our software removed",
     "header_hygiene:internal": "Internal names removed",
@@ -76,6 +88,57 @@ REASONS = {
     "notice:delayed": "Our notice: delayed",
     "notice:delivered": "Our notice: delivered",
     "notice:relayed": "Our notice: passed on",
+}
+# These say in their details what was seen; lists need the gist.
+REASONS |= {
+    "attachment_type:type": "Attachment of a type that is not allowed",
+    "attachment_type:unknown": "Attachment of no known type",
+    "attachment_type:name": "Attachment with a name that is not allowed",
+    "attachment_type:declared": "Attachment said to be of a type that is not allowed",
+    "attachment_type:mismatch": "Attachment whose name does not fit its content",
+    "attachment_type:lying-name": "Attachment with a name that hides what it is",
+    "attachment_type:failed": "Attachments could not be checked",
+    "macro:present": "Attachment with macros",
+    "macro:auto-run": "Attachment with macros that run by themselves",
+    "macro:suspicious": "Attachment with suspicious macros",
+    "macro:active": "Attachment with the like of macros",
+    "macro:failed": "Could not be checked for macros",
+    "encrypted:locked": "Encrypted attachment",
+    "encrypted:opened": "Encrypted attachment, opened by a known password",
+    "encrypted:failed": "Could not be checked for encrypted attachments",
+    "bomb:ratio": "Unpacks to far more than it is",
+    "bomb:too-deep": "Files within files without end",
+    "bomb:too-many-files": "Too many files",
+    "bomb:too-many-links": "Too many links",
+    "bomb:too-big": "Too large when unpacked",
+    "bomb:too-much": "Too large when unpacked, all together",
+    "bomb:failed": "Could not be checked for bombs",
+    "unopened:failed": "Attachments could not be looked into",
+    "author:several-fields": "Several From fields",
+    "author:several-authors": "Several authors",
+    "author:unclear": "An author that readers read differently",
+    "author:no-author": "No author",
+    "author:shows-other": "Author's name with another address",
+    "author:shows-ours": "Author's name with an address of ours",
+    "author:failed": "The author could not be checked",
+    "ambiguity:failed": "Could not be checked for ambiguity",
+    "protocol:failed": "Could not be checked for its form",
+    "inspection:not-inspected": "Could not be looked into",
+}
+
+
+def _of_table(name: str, words: Mapping[str, str], subject: str = "") -> dict[str, str]:
+    """Return reasons of a filter whose table of words serves for lists as well."""
+    said = {code: f"{subject} {text}".strip() for code, text in words.items()}
+    return {f"{name}:{code.replace('_', '-')}": text[0].upper() + text[1:] for code, text in said.items()}
+
+
+REASONS |= {
+    **_of_table("unopened", unopened.DAMAGE, "An attachment"),
+    **_of_table("unopened", unopened.FAILURES, "An attachment"),
+    **_of_table("ambiguity", {code: words for code, (words, _) in ambiguity.STRUCTURE.items()}),
+    **_of_table("ambiguity", {code: words for code, (words, _) in ambiguity.FILES.items()}, "An attachment"),
+    **_of_table("protocol", {**protocol.UNSEEN, **protocol.ELSEWHERE, **protocol.CLUMSY}),
 }
 # Why the listener turned a peer or a command away -> its words.
 SESSION_REASONS = {
@@ -204,6 +267,9 @@ def _of_delivery(
     if verdict is not None and verdict.action is not Action.DELIVER and delivery.state in (State.HELD, State.DISCARDED):
         return of_verdict(state, verdict, findings)
     if delivery.state is State.DELIVERED:
+        if verdict is not None and verdict.action is not Action.DELIVER:
+            clause = of_verdict(state, verdict, findings)
+            return Clause(state, (), f"after its release; it was held because of: {clause.why}", clause.reason)
         if verdict is not None:
             return of_verdict(state, verdict, findings)
         return Clause(state, (), words_of(delivery.reason) if row.is_notice else _past(delivery.reason))

@@ -33,6 +33,7 @@ EVENTS: Final = frozenset(
         "message.refused",
         "message.deferred",
         "message.held",
+        "message.released",
         "message.discarded",
         "delivery.delivered",
         "delivery.deferred",

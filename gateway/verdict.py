@@ -3,7 +3,7 @@
 Values only. Filters make findings of facts and answers; `decide` makes verdicts of the findings, whatever their order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from math import fsum
@@ -11,7 +11,7 @@ from math import fsum
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.inspection.facts import Facts
+from gateway.inspection.facts import Facts, Secret
 from gateway.mail.address import Address
 from gateway.mail.envelope import Direction, Envelope, Session
 from gateway.mail.reply import Reply
@@ -76,7 +76,18 @@ class SentMessageQuestion(Struct, frozen=True, tag_field="question", tag="sent_m
     message_ids: tuple[str, ...]
 
 
-Question = DnsQuestion | SentMessageQuestion
+class KeyUseQuestion(Struct, frozen=True, tag_field="question", tag="key_use"):
+    """For which of these recipients does a key with so many uses open this message? Answered with their addresses.
+
+    The use is claimed when the message is about to be accepted; an answer that was never needed grants it to all.
+    """
+
+    entry: str
+    uses: int
+    recipients: tuple[str, ...]  # address keys
+
+
+Question = DnsQuestion | SentMessageQuestion | KeyUseQuestion
 Answer = tuple[str, ...] | Unknown
 Answers = dict[Question, Answer]
 
@@ -95,6 +106,10 @@ class Case(Struct, frozen=True):
         if len(recipients) == 1:  # nearly always
             return (recipients[0].address,) if recipients[0].direction is direction else ()
         return tuple([one.address for one in recipients if one.direction is direction])
+
+    def among(self, directions: Collection[Direction]) -> tuple[Address, ...]:
+        """Return the recipients of several directions, in the envelope's order."""
+        return tuple([one.address for one in self.envelope.recipients if one.direction in directions])
 
     def only(self, addresses: tuple[Address, ...]) -> tuple[Address, ...] | None:
         """Return `addresses` as a finding's `recipients`: None when they are all recipients of the message."""
@@ -121,13 +136,30 @@ class AddField(Struct, frozen=True, tag="add_field"):
     value: str
 
 
-Transform = RemoveFields | ReplaceField | AddField
+class SetField(Struct, frozen=True, tag="set_field"):
+    """Have one field of this name with this value: the first one takes it and the others go. `value` as `AddField`'s.
+
+    By name, so that it means the same after whatever was done before.
+    """
+
+    name: str
+    value: str
+
+
+class PrefixSubject(Struct, frozen=True, tag="prefix_subject"):
+    """Put decoded text before the Subject, unless it holds that text already."""
+
+    text: str
+
+
+Transform = RemoveFields | ReplaceField | AddField | SetField | PrefixSubject
 
 
 class Finding(Struct, frozen=True):
     """What one filter saw. `recipients` limits it to some recipients (None: all); `exempts` lists kinds that it opens.
 
     `filter`, `kind` and `shadow` are stamped by `judge.judge`. `entry` names the ledger row that the finding rests on.
+    `secrets` are cut out of the facts before these are stored (`judge.redact`).
     """
 
     code: str
@@ -145,6 +177,8 @@ class Finding(Struct, frozen=True):
     kind: Kind = Kind.PROTOCOL
     floor: bool = False
     shadow: bool = False
+    secrets: tuple[Secret, ...] = ()
+    hold: str = ""  # the kind of quarantine; "": the filter's name
 
     @property
     def reason(self) -> str:
@@ -157,11 +191,24 @@ class Finding(Struct, frozen=True):
         return self.action is not Action.DELIVER or bool(self.transforms or self.score or self.route)
 
 
+RULE = "rule"  # stands for the filter in findings of the operator's rules; the code is the rule's number
+SCORE = "score"  # and where the scores of several have reached a threshold
+
+
+class Threshold(Struct, frozen=True):
+    """What becomes of a message whose scores add up to so much."""
+
+    at: float
+    action: Action
+    category: str = ""
+
+
 class Verdict(Struct, frozen=True):
     """What happens to a group of recipients, and the finding that decided (`reason`, "" for a plain delivery).
 
     `category` names the public words of a refusal. `would` is what would have happened but for observe mode or shadow,
-    and `would_reason` the finding that would have decided; equal to `action` and `reason` otherwise.
+    and `would_reason` the finding that would have decided; equal to `action` and `reason` otherwise. `hold` is the kind
+    of quarantine that the finding names.
     """
 
     recipients: tuple[Address, ...]
@@ -178,6 +225,7 @@ class Verdict(Struct, frozen=True):
     ledger_revision: int = 0
     category: str = ""
     would_reason: str = ""
+    hold: str = ""
 
 
 class Change(Struct, frozen=True):
@@ -217,12 +265,13 @@ def decide(
     waived: Mapping[Address, frozenset[str]] | None = None,
     policy_version: int = 0,
     ledger_revision: int = 0,
+    thresholds: Sequence[Threshold] = (),
 ) -> tuple[Verdict, ...]:
     """Return one verdict for each group of recipients with the same outcome, in the envelope's order.
 
     Passes exempt kinds of findings and `waived` exempts single reasons of a recipient; the safety floor is never
-    exempted. Then the worst action wins. `observe` is the whole gateway's observe mode. The verdicts' `reply` is left
-    to the caller.
+    exempted. Then the worst action wins; the sum of the scores may reach one of the `thresholds`, whose action is among
+    them. `observe` is the whole gateway's observe mode. The verdicts' `reply` is left to the caller.
     """
     has_effect = False
     for one in findings:
@@ -244,6 +293,7 @@ def decide(
                 concerning,
                 observe,
                 exempted,
+                thresholds,
                 policy_version=policy_version,
                 ledger_revision=ledger_revision,
             )
@@ -290,11 +340,11 @@ def _groups(findings: Sequence[Finding], case: Case, waived: Mapping[Address, fr
 
 def _recipients_meant(findings: Sequence[Finding]) -> dict[Address, tuple[int, ...]]:
     """Return the positions of the findings that are limited to some recipients, by recipient."""
-    meant: dict[Address, tuple[int, ...]] = {}
+    meant: dict[Address, list[int]] = {}
     for number, finding in enumerate(findings):
         for address in finding.recipients or ():
-            meant[address] = (*meant.get(address, ()), number)
-    return meant
+            meant.setdefault(address, []).append(number)
+    return {address: tuple(numbers) for address, numbers in meant.items()}
 
 
 def _still_judges(finding: Finding) -> bool:
@@ -302,8 +352,11 @@ def _still_judges(finding: Finding) -> bool:
     return finding.floor and finding.kind is Kind.PROTOCOL
 
 
-def _counts(finding: Finding, observe: bool) -> bool:
-    """Observe mode blocks nothing but protocol errors. Loops are such, and names that a relay source may not use."""
+def counts(finding: Finding, *, observe: bool) -> bool:
+    """Say whether a finding may block.
+
+    Observe mode blocks nothing but protocol errors. Loops are such, and names that a relay source may not use.
+    """
     return not finding.shadow and (not observe or finding.kind is Kind.PROTOCOL)
 
 
@@ -312,15 +365,16 @@ def _verdict(
     findings: Sequence[Finding],
     observe: bool,
     waived: frozenset[str],
+    thresholds: Sequence[Threshold],
     *,
     policy_version: int,
     ledger_revision: int,
 ) -> Verdict:
-    counting = [one for one in findings if _counts(one, observe)]
+    counting = [one for one in findings if counts(one, observe=observe)]
     kept, exempted = _exempt(counting, waived)
-    decisive = _worst(kept)
-    would = decisive if len(counting) == len(findings) else _worst(_exempt(findings, waived)[0])
-    changing = sorted([one for one in kept if one.transforms or one.route], key=_by_filter)
+    decisive = _decisive(kept, thresholds)
+    would = decisive if len(counting) == len(findings) else _decisive(_exempt(findings, waived)[0], thresholds)
+    changing = sorted([one for one in kept if one.transforms or one.route], key=_rules_last)
     return Verdict(
         recipients=recipients,
         action=decisive.action if decisive else Action.DELIVER,
@@ -335,11 +389,30 @@ def _verdict(
         ledger_revision=ledger_revision,
         category=decisive.category if decisive else "",
         would_reason=would.reason if would else "",
+        hold=decisive.hold if decisive else "",
     )
 
 
-def _by_filter(finding: Finding) -> str:
-    return finding.filter
+def _rules_last(finding: Finding) -> tuple[bool, str]:
+    """Return where a finding's changes stand: filters by name, then rules, which come in the order of their numbers."""
+    return finding.filter == RULE, finding.filter
+
+
+def _decisive(findings: Sequence[Finding], thresholds: Sequence[Threshold]) -> Finding | None:
+    """Return the finding that decides, of which the sum of the scores may be one."""
+    worst = _worst(findings)
+    if not thresholds:
+        return worst
+    score = fsum([one.score for one in findings])
+    reached = max([one for one in thresholds if score >= one.at], key=_by_severity, default=None)
+    if reached is None or (worst is not None and worst.action.severity >= reached.action.severity):
+        return worst
+    detail = f"the scores add up to {score:g}, and {reached.at:g} is the threshold"
+    return Finding(str(reached.action), detail, action=reached.action, category=reached.category, filter=SCORE)
+
+
+def _by_severity(threshold: Threshold) -> tuple[int, float]:
+    return threshold.action.severity, threshold.at
 
 
 def _exempt(findings: Sequence[Finding], waived: frozenset[str]) -> tuple[Sequence[Finding], tuple[str, ...]]:
@@ -350,11 +423,16 @@ def _exempt(findings: Sequence[Finding], waived: frozenset[str]) -> tuple[Sequen
     kept: list[Finding] = []
     reasons: set[str] = set()
     for one in findings:
-        if one.floor or not (one.kind in opened or one.reason in waived):
+        if one.floor or not (one.kind in opened or one.reason in waived) or _only_changes(one):
             kept.append(one)
         elif one.action is not Action.DELIVER or one.transforms or one.score:
             reasons.add(one.reason)
     return kept, tuple(sorted(reasons))
+
+
+def _only_changes(one: Finding) -> bool:
+    """Tell whether a rule changes the message or its way and objects to nothing: there is nothing to let pass."""
+    return one.filter == RULE and one.action is Action.DELIVER and not one.score
 
 
 def _worst(findings: Sequence[Finding]) -> Finding | None:

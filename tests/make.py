@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.filters import Filter, FilterOptions, registry
+from gateway.inspection.facts import Part
 from gateway.inspection.scan import scan
 from gateway.judge import Judgement
 from gateway.judge import judge as judge_all
@@ -14,6 +15,7 @@ from gateway.mail.address import NULL_PATH, Address, parse_mailbox
 from gateway.mail.envelope import Direction, Envelope, ListenerKind, Recipient, Session
 from gateway.policy.compile import Policy, compile
 from gateway.policy.document import read_document
+from gateway.policy.keys import BypassKey, digest_of
 from gateway.policy.ledger import (
     Identity,
     LedgerEntry,
@@ -28,6 +30,8 @@ from gateway.verdict import Answers, Case, Finding
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 HOP_KEY = b"k" * 32
+MATCH_KEY = b"m" * 32
+KEY = "FF9A022BC918"
 HOSTNAME = "mx.corp.example"
 PARTNER_IP = "192.0.2.10"
 
@@ -96,6 +100,12 @@ def case(
     return Case(session or _session(), sent_with, scan(message() if raw is None else raw, envelope=sent_with), now)
 
 
+def with_parts(*parts: Part, problems: tuple[str, ...] = (), a_case: Case | None = None) -> Case:
+    """A message in which these files were found."""
+    usual = a_case or case()
+    return msgspec.structs.replace(usual, facts=msgspec.structs.replace(usual.facts, parts=parts, problems=problems))
+
+
 def outbound(raw: bytes | None = None, *recipients: str, mail_from: str = "bob@corp.example") -> Case:
     """A message of ours to the world."""
     world = [recipient(one, Direction.OUTBOUND) for one in recipients or ("ann@partner.example",)]
@@ -116,14 +126,21 @@ def policy(*entries: LedgerEntry, filters: dict[str, Any] | None = None, **docum
     """A policy of one domain. `filters` are by name the options of those that are on; without it none is."""
     settings = {name: {"mode": "enforce", "options": options} for name, options in (filters or {}).items()}
     data = {**DOCUMENT, "filters": settings, **document}
-    return Policy.of(compile(read_document(data), registry(), hop_key=HOP_KEY), version=7, revision=3, entries=entries)
+    compiled = compile(read_document(data), registry(), hop_key=HOP_KEY, match_key=MATCH_KEY)
+    return Policy.of(compiled, version=7, revision=3, entries=entries)
 
 
-ALL_FILTERS: dict[str, Any] = {"business_only": {}, "header_hygiene": {}, "loop": {}, "own_domain": {}}
+ALL_FILTERS: dict[str, Any] = {
+    "business_only": {},
+    "bypass_key": {},
+    "header_hygiene": {},
+    "loop": {},
+    "own_domain": {},
+}
 
 
-def judge(a_case: Case, a_policy: Policy, answers: Answers | None = None) -> Judgement:
-    return judge_all(a_case, a_policy, answers or {})
+def judge(a_case: Case, a_policy: Policy, answers: Answers | None = None, *, sha256: str = "") -> Judgement:
+    return judge_all(a_case, a_policy, answers or {}, sha256=sha256)
 
 
 def judge_with(
@@ -184,6 +201,19 @@ def waiver(reasons: Sequence[str], *, id: str = "v1", **replaced: Any) -> Waiver
         "expires_at": NOW.replace(year=2027),
     }
     return Waiver(id=id, reasons=tuple(reasons), **{**usual, **replaced})
+
+
+def bypass_key(key: str = KEY, *, id: str = "k1", **replaced: Any) -> BypassKey:
+    """A monthly key of the class "files", as the policy knows it."""
+    usual: dict[str, Any] = {
+        "key_class": "files",
+        "digest": digest_of(MATCH_KEY, key),
+        "length": len(key),
+        "valid_from": datetime(2026, 11, 1, tzinfo=UTC),
+        "expires_at": datetime(2026, 12, 1, tzinfo=UTC),
+        "period": "2026-11",
+    }
+    return BypassKey(id=id, **{**usual, **replaced})
 
 
 def addresses(*texts: str) -> tuple[Address, ...]:

@@ -55,7 +55,7 @@ def course(database: Database, id: str, portal_url: str = "") -> list[tuple[str,
 
 def test_every_reason_has_words() -> None:
     codes = {f"{one.name}:{code}" for one in registry().values() for code in (*one.codes, FAILED)}
-    codes |= {f"{relaying.NAME}:{code}" for code in relaying.CODES}
+    codes |= {f"{relaying.NAME}:{code}" for code in relaying.CODES} | {"inspection:not-inspected"}
     assert codes - set(REASONS) == set()
     assert {reason for reason in REASONS if not reason.startswith("notice:")} - codes == set()
     assert set(SESSION_REASONS) == {str(reason) for reason in Reason}

@@ -12,6 +12,7 @@ from gateway.verdict import (
     Case,
     DnsQuestion,
     Finding,
+    KeyUseQuestion,
     Kind,
     Question,
     RemoveFields,
@@ -222,7 +223,14 @@ def test_no_pass_makes_a_floor_finding_mild(findings: list[Finding]) -> None:
         assert verdict.action.severity >= max(floor, default=0)
 
 
-@pytest.mark.parametrize("question", [DnsQuestion("a.example", "MX"), SentMessageQuestion(("<a@b.example>",))])
+@pytest.mark.parametrize(
+    "question",
+    [
+        DnsQuestion("a.example", "MX"),
+        SentMessageQuestion(("<a@b.example>",)),
+        KeyUseQuestion("k1", 1, ("a@b.example",)),
+    ],
+)
 def test_questions_come_back_from_their_stored_form(question: Question) -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(question), type=Question) == question
 

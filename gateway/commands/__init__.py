@@ -19,11 +19,13 @@ COMMANDS = {
     "migrate": "gateway.commands.migrate:migrate",
     "policy": "gateway.commands.policy:policy",
     "whitelist": "gateway.commands.whitelist:whitelist",
+    "key": "gateway.commands.key:key",
     "relay": "gateway.commands.relay:relay",
     "recipients": "gateway.commands.recipients:recipients",
     "explain": "gateway.commands.explain:explain",
     "messages": "gateway.commands.messages:messages",
     "queue": "gateway.commands.queue:queue",
+    "quarantine": "gateway.commands.quarantine:quarantine",
     "check": "gateway.commands.check:check",
 }
 

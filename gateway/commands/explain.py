@@ -9,10 +9,13 @@ from gateway.commands.output import emit_json, fail, json_option, plain, with_da
 from gateway.explanation import Effect, effect, sentence, timeline
 from gateway.mail.errors import NotFound
 from gateway.mail.reference import reference
-from gateway.store import messages, policies, traces
+from gateway.store import audit, held, messages, policies, traces
+from gateway.store.audit import AuditEntry
 from gateway.store.database import Database
 from gateway.store.messages import MessageRow
 from gateway.verdict import Finding, Trace
+
+MAX_ORDERS = 100  # about one message
 
 
 @click.command(epilog="\b\nExample:\n  gatepost explain 7KQ2-M9PX\n")
@@ -39,6 +42,8 @@ def _all_of(database: Database, row: MessageRow) -> dict[str, object]:
         "sentence": sentence(row, trace, deliveries),
         "deliveries": deliveries,
         "course": timeline(row, trace, deliveries, _portal_url(database, row)),
+        "held": held.history(database, row.id),
+        "orders": _orders(database, row),
         "trace": msgspec.to_builtins(trace, str_keys=True) if trace else None,
     }
 
@@ -72,10 +77,44 @@ def _lines(database: Database, row: MessageRow) -> Iterator[str]:
         yield f"  source     {row.source}"
     if trace:
         yield from _facts(trace)
+    yield from _held(database, row)
     yield ""
     yield "What happened (UTC)"
     for step in timeline(row, trace, deliveries, _portal_url(database, row)):
         yield f"  {step.at:%Y-%m-%d %H:%M:%S}  {step.what}{f': {step.said}' if step.said else ''}"
+
+
+def _orders(database: Database, row: MessageRow) -> list[AuditEntry]:
+    """Return what people did with the held mail, oldest first."""
+    return audit.entries(database, subject="held item", subject_id=row.id, limit=MAX_ORDERS)[::-1]
+
+
+def _held(database: Database, row: MessageRow) -> Iterator[str]:
+    """Tell what is or was held, and what people did with it."""
+    items = held.history(database, row.id)
+    if not items:
+        return
+    yield ""
+    yield "Held"
+    for item in items:
+        end = f", {item.state} {item.closed_at:%Y-%m-%d %H:%M} by {item.closed_by}" if item.closed_at else ""
+        yield f"  group {item.group}: {item.kind}, since {item.held_at:%Y-%m-%d %H:%M}{end}"
+        for one in item.objections:
+            yield f"    {one.reason}: {one.detail}{' (safety floor)' if one.is_floor else ''}"
+        if not item.objections and item.reason:
+            yield f"    {item.reason}"
+    for order in _orders(database, row):
+        yield f"  {order.at:%Y-%m-%d %H:%M:%S}  {_order(order)}"
+
+
+def _order(order: AuditEntry) -> str:
+    whom = ", ".join((order.before or {}).get("recipients", ()))
+    after = order.after or {}
+    told = [f"waived {', '.join(after['waived'])}"] if after.get("waived") else []
+    told += [f"policy {after['policy_version']}"] if after.get("policy_version") else []
+    told += [f"still held by {one}" for one in after.get("held_by", ())]
+    more = f" ({'; '.join(told)})" if told else ""
+    return f"{order.action} by {order.by} for {whom}: {order.comment}{more}"
 
 
 def _facts(trace: Trace) -> Iterator[str]:

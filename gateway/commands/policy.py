@@ -17,8 +17,9 @@ from gateway.commands.output import (
 )
 from gateway.filters import registry
 from gateway.policy import document as documents
-from gateway.policy.compile import PolicyError, compile
+from gateway.policy.compile import Policy, PolicyError, compile, rule_source
 from gateway.policy.document import Document
+from gateway.policy.rules import examples
 from gateway.store import policies
 from gateway.store.database import Database
 
@@ -58,9 +59,12 @@ def _problems(error: PolicyError) -> str:
 
 
 def check_document(document: Document) -> None:
-    """End the command with every problem that `compile` finds."""
+    """End the command with every problem that `compile` finds, or every example that a rule does not do right by."""
     try:
-        compile(document, registry())
+        compiled = compile(document, registry())
+        wrong = list(examples.problems(document.rules, rule_source(document), Policy.of(compiled, 0, 0)))
+        if wrong:
+            raise PolicyError(wrong)
     except PolicyError as error:
         fail(f"the policy does not compile:\n{_problems(error)}")
 

@@ -1,4 +1,7 @@
-"""`gatepost queue`: what waits, why and for whom; try again, hold, delete, redirect, release. Each order is audited."""
+"""`gatepost queue`: what waits, why and for whom; try again, hold, delete, redirect. Each order is audited.
+
+What is held is looked after by `gatepost quarantine`.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -13,7 +16,6 @@ from gateway.mail.errors import Malformed
 from gateway.mail.reference import parse_reference, reference
 from gateway.relay import held_mail
 from gateway.settings import load_settings
-from gateway.store import held
 from gateway.store import queue as store
 from gateway.store.database import Database
 from gateway.store.queue import DeliveryKey, Waiting
@@ -24,15 +26,14 @@ reason_option = click.option("--reason", "-m", required=True, help="Why, for the
 
 @click.group()
 def queue() -> None:
-    """What waits for delivery or for a person.
+    """What waits for delivery.
 
     \b
     Examples:
       gatepost queue list
       gatepost queue retry --domain partner.example --reason "their server is back"
       gatepost queue delete 7KQ2-M9PX --reason "test mail"
-      gatepost queue held
-      gatepost queue release 7KQ2-M9PX --reason "expected by Anna"
+      gatepost queue redirect 7KQ2-M9PX --to carl@partner.example --reason "Ann has left"
     """
 
 
@@ -148,7 +149,7 @@ def delete(
     database: Database, references: Sequence[str], domain: str, everything: bool, reason: str, as_json: bool
 ) -> None:
     """Give up; nobody is told."""
-    rows = _chosen(database, references, domain, everything, [State.QUEUED, State.ACTIVE, State.HELD])
+    rows = _chosen(database, references, domain, everything, [State.QUEUED, State.ACTIVE])
     count = store.delete(database, [row.key for row in rows], by=operator(), now=datetime.now(UTC), reason=reason)
     _say(count, "deleted", as_json)
 
@@ -162,7 +163,7 @@ def delete(
 def redirect(
     database: Database, references: Sequence[str], domain: str, everything: bool, to: str, reason: str, as_json: bool
 ) -> None:
-    """Deliver to another address instead."""
+    """Deliver to another address instead. What a judgement holds has to be released first."""
     try:
         address = parse_mailbox(to)
     except Malformed as error:
@@ -171,52 +172,6 @@ def redirect(
     keys = [row.key for row in rows]
     count = held_mail.redirect(load_settings(), database, keys, address, by=operator(), reason=reason)
     _say(count, f"redirected to {address}", as_json)
-
-
-@queue.command(name="held")
-@click.option("--kind", default="", help="Only this kind, e.g. undeliverable.")
-@limit_option(100)
-@json_option
-@with_database
-def list_held(database: Database, kind: str, limit: int, as_json: bool) -> None:
-    """Show what is held for a person, newest first."""
-    rows = held.list_items(database, kind=kind, limit=limit)
-    if as_json:
-        emit_json(rows)
-        return
-    table(
-        ("reference", "held", "kind", "author", "recipients", "subject", "reason"),
-        [
-            (
-                reference(row.ref),
-                row.held_at,
-                row.kind,
-                row.author or row.mail_from or "<>",
-                row.recipients,
-                row.subject or "(no subject)",
-                row.reason,
-            )
-            for row in rows
-        ],
-        empty="Nothing is held.",
-    )
-
-
-@queue.command()
-@click.argument("references", nargs=-1, required=True)
-@reason_option
-@json_option
-@with_database
-def release(database: Database, references: Sequence[str], reason: str, as_json: bool) -> None:
-    """Deliver what is held, as it stands: the operator answers for it."""
-    wanted = {parse_reference(one) for one in references}
-    items = [item for item in held.list_items(database, limit=1_000_000) if item.ref in wanted]
-    missing = wanted - {item.ref for item in items}
-    if missing:
-        fail(f"not held: {', '.join(map(reference, sorted(missing)))}")
-    settings = load_settings()
-    count = sum(held_mail.release_item(settings, database, item, by=operator(), reason=reason) for item in items)
-    _say(count, "released", as_json)
 
 
 def _say(count: int, what: str, as_json: bool) -> None:

@@ -11,6 +11,9 @@ from gateway import log, metrics
 from gateway.commands.migrate import prepare
 from gateway.commands.output import fail
 from gateway.filters import registry
+from gateway.inspection.box import zygote
+from gateway.inspection.box.channel import Channel
+from gateway.inspection.box.crashes import CrashTable
 from gateway.mail.errors import Malformed, NotAllowed, NotFound
 from gateway.masterkey import load_master_key
 from gateway.relay import processes
@@ -123,14 +126,16 @@ def _bind_listeners(settings: Settings) -> list[Bound]:
 
 
 def smtp_roles(settings: Settings, listeners: Sequence[Bound]) -> list[Role]:
-    """Return the role of each SMTP worker; they share one table of limits."""
+    """Return the roles of the box, in which hostile files are opened, and of each SMTP worker."""
     from gateway.relay import smtp_worker
 
-    admission = AdmissionTable(settings.workers)
-    return [
-        Role(f"smtp-{number + 1}", functools.partial(smtp_worker.run, settings, number, listeners, admission))
+    channel = Channel()
+    shared = smtp_worker.Shared(AdmissionTable(settings.workers), channel, CrashTable())
+    workers = [
+        Role(f"smtp-{number + 1}", functools.partial(smtp_worker.run, settings, number, listeners, shared))
         for number in range(settings.workers)
     ]
+    return [Role("box", functools.partial(zygote.become, channel)), *workers]
 
 
 def _greet(settings: Settings, bound: Sequence[Bound]) -> None:

@@ -37,7 +37,10 @@ def asks_nothing(case: Case, options: Any, policy: Policy) -> tuple[()]:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A filter as the registry has it. `codes` are all codes of its findings; those in `floor` are never exempted."""
+    """A filter as the registry has it. `codes` are all codes of its findings; those in `floor` are never exempted.
+
+    `inspects`: it reads files, links, text or the structure, so that messages are looked into for it.
+    """
 
     name: str
     kind: Kind
@@ -46,6 +49,7 @@ class Filter:
     judge: Judge
     codes: tuple[str, ...]
     floor: tuple[str, ...] = ()
+    inspects: bool = False
 
     def __post_init__(self) -> None:
         if FAILED in self.codes or not set(self.floor) <= set(self.codes):

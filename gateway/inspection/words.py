@@ -1,4 +1,4 @@
-"""Encoded words in header fields (RFC 2047), decoded for matching and display in linear time.
+"""Encoded words in header fields (RFC 2047): decoded for matching and display in linear time, and written.
 
 The standard library's decoder needs seconds for one long hostile Subject. What cannot be decoded stays as it is.
 """
@@ -11,6 +11,7 @@ from encodings.aliases import aliases
 from functools import lru_cache
 from itertools import islice
 
+MAX_CHUNK = 45  # octets of one encoded word: 60 characters, and 12 around them
 MAX_WORDS = 500  # encoded words of one value that are decoded; more stay encoded
 CHARSETS = re.compile(
     r"utf_(?:7|8|16|16_be|16_le|32|32_be|32_le)|ascii|latin_1|iso8859_\d{1,2}|cp\d{3,4}|koi8_[rtu]|ptcp154|kz1048|tis_620"
@@ -46,6 +47,28 @@ def decode_words(value: str) -> str:
         return value
     text = "".join(_parts(value)).translate(_UNFIT)
     return text.encode("utf-8", "replace").decode()  # UTF-7 can yield half of a surrogate pair
+
+
+def encode_words(text: str) -> str:
+    """Return text as encoded words in UTF-8 with blanks between, at most 75 characters each (RFC 2047 section 2).
+
+    A character is never split between two of them (section 5). Plain ASCII text stays as it is.
+    """
+    if text.isascii() and "=?" not in text:
+        return text
+    words: list[str] = []
+    chunk = b""
+    for char in text:
+        octets = char.encode("utf-8", "replace")
+        if len(chunk) + len(octets) > MAX_CHUNK:
+            words.append(_encoded(chunk))
+            chunk = b""
+        chunk += octets
+    return " ".join([*words, _encoded(chunk)])
+
+
+def _encoded(octets: bytes) -> str:
+    return f"=?utf-8?b?{binascii.b2a_base64(octets, newline=False).decode()}?="
 
 
 def _parts(value: str) -> Iterator[str]:

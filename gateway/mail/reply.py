@@ -133,8 +133,14 @@ REFUSALS: dict[str, Reply] = {
     "loop": LOOP,
     "relay": RELAYING_DENIED,
     "author": Reply(550, "5.7.1", "This host may not send under the author's domain"),
+    "author_unclear": Reply(550, "5.7.1", "The author of the message is unclear"),
     "unclear_author": Reply(550, "5.7.1", "This host may not send mail whose author is unclear"),
     "recipient": NO_SUCH_RECIPIENT,
+    "macro": Reply(550, "5.7.1", "Attachments with macros are not accepted"),
+    "encrypted": Reply(550, "5.7.1", "Encrypted attachments are not accepted"),
+    "attachment": Reply(550, "5.7.1", "Attachment type not accepted"),
+    "unopened": Reply(550, "5.7.1", "An attachment could not be checked"),
+    "bomb": Reply(554, "5.7.1", "Message unpacks to more than can be checked"),
     "protocol": Reply(554, "5.6.0", "Message is not well formed"),
     "failed": Reply(451, "4.3.0", "Message could not be checked, try again later"),
     "generic": Reply(550, "5.7.1", "Message does not meet the policy of this site"),
@@ -167,7 +173,8 @@ def refusal(category: str, ref: str, portal_url: str, *, is_temporary: bool = Fa
     """Return the public refusal of a category: its words, the reference and where to read more.
 
     `category` is a key of `REFUSALS`, anything else is "generic"; what follows a colon in it is named after the words
-    (`author:bank.example`) and must come from the peer. `ref` as people see it, `portal_url` may be "". E.g.
+    (`author:bank.example`) and must come from the peer, or be meant for it. `ref` as people see it, `portal_url` may
+    be "". E.g.
     `550 5.7.1 Sender is not a known business partner (ref 7KQ2-M9PX) https://portal.corp.example/why/7KQ2-M9PX`.
     `is_temporary`: the peer shall try again, whatever the category's own code is.
     """

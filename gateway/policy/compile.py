@@ -8,17 +8,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from ipaddress import ip_network
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ValidationError
 
 from gateway.policy.document import Document, PolicyError, Problem, problems_of
 from gateway.policy.internal import Internal
 from gateway.policy.ledger import Delta, Ledger, LedgerEntry
-from gateway.verdict import Answers, Case, Finding, Kind, Mode, Question
+from gateway.policy.rules.compile import Rules, Source, compile_rules
+from gateway.policy.rules.vocabulary import Vocabulary, vocabulary
+from gateway.verdict import Answers, Case, Finding, Kind, Mode, Question, Threshold
 
 __all__ = ["ActiveFilter", "Compiled", "Policy", "PolicyError", "compile"]
 
 FALLBACK_HOSTNAME = "localhost"
+NO_RULES = Rules()
 
 Ask = Callable[[Case, Any, Any], Iterable[Question]]
 Judge = Callable[[Case, Any, Any, Answers], Iterable[Finding]]
@@ -39,6 +43,8 @@ class CompilableFilter(Protocol):
     def judge(self) -> Judge: ...
     @property
     def floor(self) -> tuple[str, ...]: ...
+    @property
+    def inspects(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class ActiveFilter:
     floor: frozenset[str]
     options: BaseModel
     is_shadow: bool
+    inspects: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +68,8 @@ class Compiled:
     `filters` run in the order of their names; `off` are those that the document has off or does not name. `hostname`
     is ours in greetings, trace fields and Authentication-Results; `public_name` is the same where it may be shown
     outside, else our first domain. `own_names` are all names under which results may claim to be ours. `own_domains`
-    are in lower case and A-labels.
+    are in lower case and A-labels. `match_key` is what bypass keys are hashed with; without it none is known. `rules`
+    are those that run, `thresholds` what the sum of scores leads to.
     """
 
     document: Document
@@ -73,6 +81,24 @@ class Compiled:
     own_domains: frozenset[str]
     internal: Internal
     hop_key: bytes
+    match_key: bytes
+    rules: Rules = NO_RULES
+    thresholds: tuple[Threshold, ...] = ()
+
+    @property
+    def inspects(self) -> bool:
+        """Whether messages are looked into: some filter or rule may read what is found there."""
+        return bool(self.rules.rules) or any(one.inspects for one in self.filters)
+
+    @property
+    def must_inspect(self) -> bool:
+        """Whether a message that cannot be looked into has to wait: what reads it is more than in shadow."""
+        return bool(self.rules.rules) or any(one.inspects and not one.is_shadow for one in self.filters)
+
+    @property
+    def passwords(self) -> tuple[str, ...]:
+        """What is tried on locked files."""
+        return next((one.options.passwords for one in self.filters if one.name == "encrypted"), ())  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +135,21 @@ def compile(
     registry: Mapping[str, CompilableFilter],
     *,
     hop_key: bytes = b"",
+    match_key: bytes = b"",
     hostname: str = "",
     own_names: Iterable[str] = (),
+    words: Vocabulary | None = None,
 ) -> Compiled:
     """Check the document as a whole and make it ready. Raises PolicyError with every problem.
 
     `hostname` is this machine's, for a document without one; `own_names` are further names of ours. `hop_key` signs and
-    verifies the hop marker; without it none is written or believed.
+    verifies the hop marker; without it none is written or believed. `registry` holds the filters, `words` the fields,
+    operators and actions of rules: without it all that there are.
     """
     internal = Internal(document.internal_networks, document.internal_names, document.domains)
     problems = [*_hostname_problems(document), *_route_problems(document), *_trust_problems(document)]
     active, off = _filters(document, registry, problems)
+    rules = compile_rules(document.rules, rule_source(document, words), problems)
     if problems:
         raise PolicyError(problems)
     name = (document.hostname or hostname or FALLBACK_HOSTNAME).lower()
@@ -134,7 +164,15 @@ def compile(
         own_domains=frozenset(document.domains),
         internal=internal,
         hop_key=hop_key,
+        match_key=match_key,
+        rules=rules,
+        thresholds=tuple([Threshold(one.at, one.action, one.category) for one in document.score_thresholds]),
     )
+
+
+def rule_source(document: Document, words: Vocabulary | None = None) -> Source:
+    """Return what rules are compiled with."""
+    return Source(words or vocabulary(), document.lists, document.routes, ZoneInfo(document.time_zone))
 
 
 def _filters(
@@ -159,7 +197,11 @@ def _filters(
             off.append(name)
             continue
         is_shadow = setting.mode is Mode.SHADOW
-        active.append(ActiveFilter(name, spec.kind, spec.ask, spec.judge, frozenset(spec.floor), options, is_shadow))
+        active.append(
+            ActiveFilter(
+                name, spec.kind, spec.ask, spec.judge, frozenset(spec.floor), options, is_shadow, spec.inspects
+            )
+        )
     return tuple(active), tuple(off)
 
 

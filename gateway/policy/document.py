@@ -8,10 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from gateway.mail.address import domain_of_text, parse_mailbox, parse_network
+from gateway.policy.periods import zone_of
+from gateway.policy.rules.schema import MAX_RULES, Rule, ScoreThreshold
 from gateway.verdict import Kind, Mode
 
 _HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*")
@@ -47,8 +49,30 @@ def _mailbox(text: str) -> str:
     return str(parse_mailbox(text)) if text else ""
 
 
+def _party(text: str) -> str:
+    """Normalise an address or a domain as they are compared: in lower case and A-labels."""
+    return parse_mailbox(text.strip()).key if "@" in text else domain_of_text(text)
+
+
+def _file_type(text: str) -> str:
+    ending = text.strip().lower().removeprefix("*").removeprefix(".")
+    if not ending.isalnum() or len(ending) > 20:
+        raise ValueError("not the ending of a file name")
+    return ending
+
+
+def _time_zone(text: str) -> str:
+    zone_of(text)
+    return text
+
+
 Domain = Annotated[str, AfterValidator(domain_of_text)]
+Party = Annotated[str, AfterValidator(_party)]
+FileType = Annotated[str, AfterValidator(_file_type)]
+KeyClassName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+ListValue = Annotated[str, Field(min_length=1, max_length=1000)]
 Network = Annotated[str, AfterValidator(_network)]
+HeldKind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 HostName = Annotated[str, AfterValidator(_host_name)]
 
 
@@ -71,10 +95,26 @@ class FilterSetting(Section):
 
 
 class KeyClass(Section):
-    """What a key of this class opens."""
+    """What a key of this class opens, and for whom. Nothing opens the safety floor."""
 
-    opens: tuple[Kind, ...] = ()
+    title: str = Field("", max_length=100, title="Name for people")
+    opens: tuple[Kind, ...] = Field((), title="Opens", description="The kinds of objections that the key silences")
     length: int = Field(12, ge=8, le=32, title="Characters")
+    monthly: bool = Field(True, title="A new key each month", description="Otherwise personal keys only")
+    grace_days: int = Field(
+        5, ge=0, le=31, title="Days of grace", description="So long last month's key is good beside the new one"
+    )
+    recipients: tuple[Party, ...] = Field(
+        (), title="Recipients", description="Our addresses and domains that it opens for; empty: all"
+    )
+    senders: tuple[Party, ...] = Field(
+        (), title="Senders", description="Author addresses and domains that may use it; empty: anybody"
+    )
+    types: tuple[FileType, ...] = Field(
+        (),
+        title="File types",
+        description="Name endings (xlsm, docm); with other files attached it opens no attachments; empty: all",
+    )
 
 
 class NextHop(Section):
@@ -144,7 +184,12 @@ class Retention(Section):
     traces_days: int = Field(30, ge=1, le=3660)
     replay_text_days: int = Field(7, ge=0, le=365)
     refused_sessions_days: int = Field(14, ge=1, le=3660)
-    held_days: int = Field(30, ge=1, le=3660)
+    held_days: int = Field(30, ge=1, le=3660, title="Held mail, in days")
+    held_days_by_kind: dict[HeldKind, Annotated[int, Field(ge=1, le=3660)]] = Field(
+        {},
+        title="Held mail of a kind, in days",
+        description="By kind (a filter's name, undeliverable, operator); other kinds are kept as long as said above",
+    )
     conversations_days: int = Field(180, ge=1, le=3660)
     audit_days: int = Field(3660, ge=30, le=36600)
 
@@ -160,6 +205,13 @@ class Document(Section):
     portal_url: str = Field(
         "", max_length=100, pattern=r"^(https?://[\x21-\x7e]+)?$", title="Portal address in refusals"
     )
+    file_exchange: str = Field(
+        "",
+        max_length=100,
+        pattern=r"^[\x20-\x7e]*$",
+        title="Where to exchange files instead",
+        description="Added to refusals of attachments, e.g. use https://files.corp.example",
+    )
     postmaster: Annotated[str, AfterValidator(_mailbox)] = Field(
         "",
         max_length=254,
@@ -173,7 +225,20 @@ class Document(Section):
         (), title="Internal host names", description="Names and ends of names not shown outside, e.g. corp.local"
     )
     filters: dict[str, FilterSetting] = {}
-    key_classes: dict[str, KeyClass] = {}
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        "UTC",
+        max_length=60,
+        title="Time zone",
+        description="The company's, e.g. Europe/Zurich: when keys change, and for rules that ask for the time",
+    )
+    rules: tuple[Rule, ...] = Field((), max_length=MAX_RULES, title="Rules")
+    lists: dict[Annotated[str, Field(min_length=1, max_length=100)], tuple[ListValue, ...]] = Field(
+        {}, title="Lists of rules by name"
+    )
+    score_thresholds: tuple[ScoreThreshold, ...] = Field(
+        (), max_length=20, title="Score thresholds", description="What becomes of mail whose scores add up to so much"
+    )
+    key_classes: dict[KeyClassName, KeyClass] = {}
     routes: dict[str, Route] = Field({}, title="Routes by name")
     inbound_route: str = Field("", description="Route of mail to our domains; empty: our domains' own MX")
     outbound_route: str = Field("", description="Route of mail to the world; empty: MX of the recipient")
@@ -184,6 +249,10 @@ class Document(Section):
     trust: Trust = Trust()
     limits: Limits = Limits()
     retention: Retention = Retention()
+
+    def about_attachments(self, category: str) -> str:
+        """Return the category of a refusal with the words on where to exchange files instead, if there are any."""
+        return f"{category}:({self.file_exchange})" if self.file_exchange else category
 
     @field_validator("domains", "domain_routes", mode="before")
     @classmethod

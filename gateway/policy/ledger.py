@@ -17,6 +17,7 @@ from msgspec import Struct
 from gateway.mail.address import Address, parent_domains, parse_mailbox
 from gateway.mail.errors import Malformed
 from gateway.policy.document import Document
+from gateway.policy.keys import BypassKey
 
 MAX_ALIASES = 10  # alias to alias; a longer chain or a circle ends where it is
 
@@ -107,7 +108,7 @@ class Waiver(Struct, frozen=True, tag="waiver"):
     expires_at: datetime
 
 
-LedgerEntry = WhitelistEntry | SendsAsUs | RelaySource | RecipientEntry | Waiver
+LedgerEntry = WhitelistEntry | SendsAsUs | RelaySource | RecipientEntry | Waiver | BypassKey
 
 
 class Delta(Protocol):
@@ -184,7 +185,19 @@ class RelayIndex:
 class Ledger:
     """All entries of one revision, by what they are looked up by. Never changed: `changed` returns another one."""
 
-    __slots__ = ("_entries", "_recipients", "_relay", "_sends_as_us", "_sources", "_waivers", "_whitelist", "revision")
+    __slots__ = (
+        "_entries",
+        "_keys",
+        "_recipients",
+        "_relay",
+        "_sends_as_us",
+        "_sources",
+        "_waivers",
+        "_whitelist",
+        "has_limited_keys",
+        "key_lengths",
+        "revision",
+    )
 
     def __init__(self, revision: int = 0, entries: Iterable[LedgerEntry] = ()) -> None:
         self.revision = revision
@@ -193,9 +206,11 @@ class Ledger:
         self._recipients = Index(_recipient_key)
         self._sends_as_us = Index(_sends_as_us_key)
         self._waivers = Index(_waiver_key)
+        self._keys = Index(_digest_of_key)
         self._sources: dict[str, RelaySource] = {}
         self._add(entries)
         self._relay = RelayIndex(self._sources.values())
+        self._look_at_keys()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -216,6 +231,7 @@ class Ledger:
         after._recipients = self._recipients.copy() if RecipientEntry in touched else self._recipients
         after._sends_as_us = self._sends_as_us.copy() if SendsAsUs in touched else self._sends_as_us
         after._waivers = self._waivers.copy() if Waiver in touched else self._waivers
+        after._keys = self._keys.copy() if BypassKey in touched else self._keys
         after._sources, after._relay = self._sources, self._relay
         if RelaySource in touched:
             after._sources = self._sources.copy()
@@ -227,6 +243,7 @@ class Ledger:
         after._add(added)
         if RelaySource in touched:
             after._relay = RelayIndex(after._sources.values())
+        after._look_at_keys()
         return after
 
     def relay_source(self, ip: str, now: datetime) -> RelaySource | None:
@@ -281,6 +298,17 @@ class Ledger:
             for address in recipients
         }
 
+    def key(self, digest: str) -> BypassKey | None:
+        """Return the bypass key with this keyed hash, whether it is good now or not."""
+        found = self._keys.rows.get(digest)
+        return found[-1] if found else None
+
+    def _look_at_keys(self) -> None:
+        """Note what every message asks first: how long keys are (none: there are none), and if any has limited uses."""
+        keys = [one for rows in self._keys.rows.values() for one in rows]
+        self.key_lengths = frozenset([one.length for one in keys])
+        self.has_limited_keys = any(one.uses for one in keys)
+
     def _named(self, address: Address, identities: frozenset[Identity]) -> list[WhitelistEntry]:
         domain, listed = address.ascii_domain, self._whitelist.rows
         found: list[WhitelistEntry] = []
@@ -313,7 +341,9 @@ class Ledger:
             else:
                 self._index_of(entry).add(entry)
 
-    def _index_of(self, entry: WhitelistEntry | SendsAsUs | RecipientEntry | Waiver) -> Index[Any]:
+    def _index_of(self, entry: WhitelistEntry | SendsAsUs | RecipientEntry | Waiver | BypassKey) -> Index[Any]:
+        if isinstance(entry, BypassKey):
+            return self._keys
         if isinstance(entry, RecipientEntry):
             return self._recipients
         if isinstance(entry, WhitelistEntry):
@@ -336,6 +366,10 @@ def _recipient_key(entry: RecipientEntry) -> str:
 
 def _sends_as_us_key(entry: SendsAsUs) -> str:
     return entry.domain.lower()
+
+
+def _digest_of_key(entry: BypassKey) -> str:
+    return entry.digest
 
 
 def _waiver_key(entry: Waiver) -> str:

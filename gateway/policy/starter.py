@@ -22,11 +22,20 @@ def starter(host: str, port: int) -> Document:
             "outbound_route": "drop",
             "internal_networks": ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
             "internal_names": ["corp.local"],
+            "key_classes": {"general": {"opens": ["business", "reputation", "attachment", "content"]}},
             "filters": {
                 "loop": {"mode": "enforce"},
                 "own_domain": {"mode": "enforce"},
                 "business_only": {"mode": "enforce"},
+                "bypass_key": {"mode": "enforce"},
                 "header_hygiene": {"mode": "enforce"},
+                "author": {"mode": "enforce"},
+                "attachment_type": {"mode": "enforce"},
+                "macro": {"mode": "enforce"},
+                "encrypted": {"mode": "enforce"},
+                "bomb": {"mode": "enforce"},
+                "unopened": {"mode": "enforce"},
+                "ambiguity": {"mode": "enforce"},
             },
         }
     )

@@ -48,10 +48,20 @@ class CurrentPolicy:
     policy makes it: the others may still be starting.
     """
 
-    def __init__(self, database: Database, file: Path, *, hop_key: bytes, hostname: str, saves: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        file: Path,
+        *,
+        hop_key: bytes,
+        match_key: bytes = b"",
+        hostname: str,
+        saves: bool = False,
+    ) -> None:
         self._database = database
         self._file = file
         self._hop_key = hop_key
+        self._match_key = match_key
         self._hostname = hostname
         self._saves = saves
         self._saved_at = 0.0
@@ -139,7 +149,7 @@ class CurrentPolicy:
 
     def _compile(self, document: Document) -> Compiled:
         hostname = document.hostname or self._hostname
-        return compile(document, registry(), hop_key=self._hop_key, hostname=hostname)
+        return compile(document, registry(), hop_key=self._hop_key, match_key=self._match_key, hostname=hostname)
 
     def _take(self, compiled: Compiled, version: int, revision: int) -> None:
         self._policy = Policy.of(compiled, version, revision, tuple(self._entries.values()))

@@ -1,7 +1,6 @@
-"""The bytes of held mail: out of the spool into the vault, and back when it is released.
+"""The bytes of held mail: out of the spool into the vault, and back when it is delivered elsewhere. See release.py.
 
-An object in the vault is a record as the spool has it (length of the head, head, message), so that what is released is
-delivered as it was accepted.
+An object in the vault is a record as the spool has it: length of the head, head, message.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ import msgspec
 from gateway import log
 from gateway.accepted import Accepted, Location
 from gateway.mail.address import Address
-from gateway.mail.errors import Malformed, NotFound
+from gateway.mail.errors import Malformed, NotAllowed, NotFound
 from gateway.mail.reference import reference
 from gateway.masterkey import load_master_key
 from gateway.settings import Settings
@@ -105,27 +104,43 @@ def _remove(vault: Vault, name: str) -> bool:
     return True
 
 
-def release_item(settings: Settings, database: Database, item: HeldItem, *, by: str, reason: str) -> int:
-    """Queue a held item for delivery; return for how many recipients.
+def read_item(settings: Settings, item: HeldItem, vault: Vault | None = None) -> tuple[Accepted, bytes]:
+    """Return head and bytes of what is held, wherever they are. Raises NotFound, Malformed."""
+    if item.location is not None:
+        return read(settings.spool, item.location)
+    if not item.vault_name:
+        raise NotFound("its bytes are neither in the spool nor in the vault")
+    return unpack((vault or open_vault(settings)).get(item.vault_name))
 
-    Raises NotFound, Malformed, SpoolFull, SpoolFailed.
+
+def open_vault(settings: Settings) -> Vault:
+    """Return the vault under the master key in use."""
+    return Vault(settings.vault, load_master_key(settings.master_key))
+
+
+def as_released(accepted: Accepted, now: datetime) -> Accepted:
+    """Return the head for delivery: it says that it waits in the queue, or a recovery would hold it again.
+
+    There is as much time to deliver it as a new message has, however long it was held.
     """
-    with _brought_back(settings, database, [item]) as places:
-        place = places.get((item.message_id, item.group))
-        return held.release(
-            database, item.message_id, item.group, by=by, now=datetime.now(UTC), reason=reason, location=place
-        )
+    expires_at = max(accepted.expires_at, now + (accepted.expires_at - accepted.accepted_at))
+    return msgspec.structs.replace(accepted, held="", held_reason="", kept=None, trace=b"", expires_at=expires_at)
 
 
 def redirect(
     settings: Settings, database: Database, keys: Sequence[DeliveryKey], to: Address, *, by: str, reason: str
 ) -> int:
-    """Deliver to another address instead what waits or is held; return how many deliveries. Raises like `release_item`.
+    """Deliver to another address instead what waits or is held; return how many deliveries.
 
-    Raises Conflict for what went to the vault in this moment; asked again it is redirected.
+    Raises NotAllowed when a judgement holds any of it, NotFound, Malformed, SpoolFull, SpoolFailed; Conflict for what
+    went to the vault in this moment: asked again it is redirected.
     """
+    named = {(key.message_id, key.group, key.recipient) for key in keys}
     groups = dict.fromkeys((key.message_id, key.group) for key in keys)
     items = [item for id, group in groups if (item := held.find(database, id, group)) is not None]
+    for item in items:
+        if item.is_judged and any((item.message_id, item.group, one) in named for one in item.recipients):
+            raise NotAllowed(f"{reference(item.message_id)} is held by a judgement: release it first")
     with _brought_back(settings, database, items) as places:
         return queue.redirect(database, keys, to, by=by, now=datetime.now(UTC), reason=reason, places=places)
 
@@ -143,23 +158,15 @@ def _brought_back(
     if not items:
         yield {}
         return
-    vault = Vault(settings.vault, load_master_key(settings.master_key))
+    vault = open_vault(settings)
     spool = Spool(settings.spool, new_owner("release"))
     try:
-        yield {(item.message_id, item.group): _bring_back(spool, vault, item) for item in items}
+        yield {(item.message_id, item.group): _bring_back(settings, spool, vault, item) for item in items}
     finally:
         spool.close()
 
 
-def _bring_back(spool: Spool, vault: Vault, item: HeldItem) -> Location:
-    accepted, body = unpack(vault.get(item.vault_name))
-    # The record says that it waits in the queue, or a recovery would hold it again.
-    expires_at = _fresh_expiry(accepted, datetime.now(UTC))
-    released = msgspec.structs.replace(accepted, held="", held_reason="", expires_at=expires_at)
-    (location,) = asyncio.run(spool.append([(released, [body])]))
+def _bring_back(settings: Settings, spool: Spool, vault: Vault, item: HeldItem) -> Location:
+    accepted, body = read_item(settings, item, vault)
+    (location,) = asyncio.run(spool.append([(as_released(accepted, datetime.now(UTC)), [body])]))
     return location
-
-
-def _fresh_expiry(accepted: Accepted, now: datetime) -> datetime:
-    """Give delivery as much time as a new message has, however long the item was held."""
-    return max(accepted.expires_at, now + (accepted.expires_at - accepted.accepted_at))

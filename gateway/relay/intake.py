@@ -11,20 +11,24 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from gateway import log, metrics
 from gateway.accepted import Accepted, Location
+from gateway.inspection.inspect import Opens, inspect
 from gateway.inspection.scan import scan
-from gateway.judge import judge, questions
+from gateway.judge import judge, questions, redact
 from gateway.mail import reply as replies
 from gateway.mail.envelope import Envelope, Session
 from gateway.mail.reference import new_id, reference
 from gateway.mail.reply import Reply
 from gateway.policy.compile import Policy
+from gateway.relay import key_uses
 from gateway.relay.importer import Importer
 from gateway.relay.outgoing import ENCODE, Judged, Outgoing, behind_upstream, head, make_trace, prepare, share_out
 from gateway.relay.services import CountsData
 from gateway.spool import Pieces, SpoolFailed, SpoolFull
-from gateway.verdict import Action, Answers, Case, Question, Unknown, Verdict
+from gateway.verdict import Action, Answer, Answers, Case, KeyUseQuestion, Question, Unknown, Verdict
 
 ANSWER_SECONDS = 5.0  # One deadline for all questions of a message.
 REFUSING = frozenset({Action.REJECT, Action.DEFER})
@@ -52,18 +56,28 @@ class Delivers(Protocol):
 class AnswersQuestions(Protocol):
     async def answer(self, asked: Sequence[Question]) -> Answers: ...
 
+    async def claim(self, question: KeyUseQuestion, sha256: str, recipients: Sequence[str]) -> Answer: ...
+
 
 class Intake:
     """One for each SMTP worker."""
 
     def __init__(
-        self, spool: Appends, importer: Importer, delivery: Delivers, answers: AnswersQuestions, *, in_data: CountsData
+        self,
+        spool: Appends,
+        importer: Importer,
+        delivery: Delivers,
+        answers: AnswersQuestions,
+        *,
+        in_data: CountsData,
+        box: Opens,
     ) -> None:
         self._spool = spool
         self._importer = importer
         self._delivery = delivery
         self._answers = answers
         self._in_data = in_data
+        self._box = box
         self._had_room = True
 
     def has_room(self, size: int = 0) -> Reply | None:
@@ -92,22 +106,33 @@ class Intake:
         started = time.perf_counter()
         now = datetime.now(UTC)
         facts = scan(raw, envelope=envelope)
+        if policy.inspects:
+            facts = (await inspect(raw, facts, self._box, passwords=policy.passwords)).facts
         case = Case(behind_upstream(session, facts, policy), envelope, facts, now)
         asked = questions(case, policy)
         answers = await self._ask(asked) if asked else {}
         judgement = judge(case, policy, answers)
+        settled = key_uses.Settled(answers, judgement)
+        if answers:
+            settled = await key_uses.settle(case, policy, answers, judgement, raw, self._answers)
+        # From here on nothing knows the secrets that were in the message.
+        judgement, known = redact(settled.judgement, facts)
+        if known is not facts:
+            case = replace(case, facts=known)
         took = time.perf_counter() - started
         metrics.observe("judge_seconds", took)
         judged = Judged(
             id=new_id(int(now.timestamp() * 1000)),
             raw=raw,
             case=case,
-            answers=answers,
+            answers=settled.answers,
             judgement=judgement,
             verdicts=share_out(judgement.verdicts),
             policy=policy,
             timings_ms={"judge": round(took * 1000, 3)},
             has_dots=has_dots,
+            claimed=settled.entries,
+            sha256=settled.sha256,
         )
         for verdict in judged.verdicts:
             metrics.count("messages", verdict.action)

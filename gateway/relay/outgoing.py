@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from hashlib import sha256
 
 import msgspec
 
-from gateway.accepted import Accepted
+from gateway.accepted import Accepted, Kept, Objection
 from gateway.inspection.facts import Facts
 from gateway.judge import Judgement
 from gateway.mail.envelope import Direction, Recipient, Session
@@ -15,11 +16,13 @@ from gateway.policy.compile import Policy
 from gateway.relay.proxy import upstream_peer
 from gateway.spool import Pieces
 from gateway.transforms.apply import Applied, apply
-from gateway.verdict import Action, Answers, Case, Change, Trace, Verdict
+from gateway.verdict import Action, Answers, Case, Change, Finding, Trace, Verdict, counts
 
 HELD_ACTIONS = frozenset({Action.QUARANTINE, Action.HOLD_FOR_SENDER})
 OUR_SIDE = frozenset({Direction.OUTBOUND, Direction.INTERNAL})  # mail of our own people and machines
+COUNTED = frozenset({"bypass_key:wrong_key", "bypass_key:expired_key", "bypass_key:early_key"})
 MAX_LISTED = 998  # characters of a Subject or author kept in lists
+MAX_OBJECTIONS = 50  # kept of one group
 ENCODE = msgspec.msgpack.Encoder().encode
 
 
@@ -42,6 +45,8 @@ class Judged(msgspec.Struct, frozen=True):
     policy: Policy
     timings_ms: dict[str, float]
     has_dots: bool = True
+    claimed: tuple[str, ...] = ()
+    sha256: str = ""
 
     @property
     def ref(self) -> str:
@@ -79,10 +84,14 @@ def share_out(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
 def prepare(judged: Judged) -> list[Outgoing]:
     """Make the record of each group that is delivered or held: its bytes and its head.
 
-    Group 0 carries the trace of all.
+    Group 0 carries the trace of all. What is held stays as it was received: a release judges those bytes again, and
+    the transforms of that verdict are the ones that count.
     """
     groups = [(verdict, group) for verdict, group in groups_of(judged) if verdict.action is not Action.DISCARD]
-    applied = [_apply(judged, verdict, recipients) for verdict, recipients in groups]
+    applied = [
+        Applied((judged.raw,), ()) if verdict.action in HELD_ACTIONS else apply_to(judged, verdict, recipients)
+        for verdict, recipients in groups
+    ]
     changes = tuple(change for one in applied for change in one.changes)
     trace = ENCODE(make_trace(judged, changes))
     return [
@@ -117,7 +126,8 @@ def groups_of(judged: Judged) -> list[tuple[Verdict, tuple[Recipient, ...]]]:
     return groups
 
 
-def _apply(judged: Judged, verdict: Verdict, recipients: tuple[Recipient, ...]) -> Applied:
+def apply_to(judged: Judged, verdict: Verdict, recipients: tuple[Recipient, ...]) -> Applied:
+    """Return the message as it leaves for recipients of one direction. Our trace field has the time of `case.now`."""
     direction = recipients[0].direction
     received = _received(judged, recipients)
     return apply(judged.raw, judged.case, verdict, direction=direction, received=received, policy=judged.policy)
@@ -169,6 +179,7 @@ def head(
     case, policy = judged.case, judged.policy
     facts, envelope, session = case.facts, case.envelope, case.session
     direction = recipients[0].direction
+    is_held = verdict.action in HELD_ACTIONS
     return Accepted(
         id=judged.id,
         group=number,
@@ -198,11 +209,21 @@ def head(
         source=session.source,
         tls=session.tls.version if session.tls else "",
         policy_version=policy.version,
+        # 0.1 ms for a mean message, and only waivers and claims ask for it.
+        sha256=judged.sha256 or (sha256(judged.raw).hexdigest() if is_held else ""),
         used_entries=_used_entries(judged),
+        claimed=judged.claimed,
+        counted=() if number else _counted(judged),
         is_ascii=not (facts.eight_bit_header or facts.eight_bit_body),
         has_dots=judged.has_dots,
         trace=trace,
+        kept=Kept(session, envelope, objections(judged.judgement.findings, verdict, policy)) if is_held else None,
     )
+
+
+def _counted(judged: Judged) -> tuple[str, ...]:
+    """Return the findings that have no effect and whose number somebody wants to see: guesses at keys."""
+    return tuple([one.reason for one in judged.judgement.findings if one.reason in COUNTED])
 
 
 def _used_entries(judged: Judged) -> tuple[str, ...]:
@@ -213,11 +234,25 @@ def _used_entries(judged: Judged) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entries))
 
 
+def objections(findings: Sequence[Finding], verdict: Verdict, policy: Policy) -> tuple[Objection, ...]:
+    """Return all that stands against delivery to the verdict's recipients, not only what decided, in its order."""
+    meant = set(verdict.recipients)
+    found = {
+        Objection(one.reason, one.detail[:MAX_LISTED], one.floor): None
+        for one in findings
+        if one.action is not Action.DELIVER
+        and counts(one, observe=policy.document.observe)
+        and (one.recipients is None or not meant.isdisjoint(one.recipients))
+        and (one.floor or one.reason not in verdict.exempted)
+    }
+    return tuple(found)[:MAX_OBJECTIONS]
+
+
 def hold_kind(verdict: Verdict) -> str:
     """The kind of quarantine that a held group goes to, "" for one that is delivered."""
     if verdict.action not in HELD_ACTIONS:
         return ""
-    return verdict.reason.partition(":")[0] or verdict.action
+    return verdict.hold or verdict.reason.partition(":")[0] or verdict.action
 
 
 def _length(pieces: Pieces) -> int:

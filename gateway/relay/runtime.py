@@ -25,6 +25,7 @@ from gateway.settings import Settings
 from gateway.spool import Spool, SpoolFailed, SpoolFull, new_owner
 from gateway.spool.journal import Journal
 from gateway.store import queue
+from gateway.store.bypass_keys import match_key
 from gateway.store.database import Database, DatabaseAway
 
 MIB = 1 << 20
@@ -45,6 +46,7 @@ class Runtime:
             self.database,
             settings.policy_file,
             hop_key=purpose_key(self.master_key, "hop"),
+            match_key=match_key(self.master_key),
             hostname=settings.own_name,
             saves=saves_policy,
         )

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway import log, metrics
 from gateway.masterkey import load_master_key
+from gateway.relay import key_rotation, release_jobs
 from gateway.relay.held_mail import clear_vault, move_to_vault
 from gateway.relay.runtime import write_snapshots
 from gateway.relay.stopping import run_loop, until_signal
@@ -53,6 +54,15 @@ class Schedule:
         except Exception as error:  # border: one task must not end the others
             log.error("job.failed", name=task.name, error=f"{type(error).__name__}: {error}")
 
+    def answer_jobs(self) -> None:
+        """Do what the web asked for. Jobs have leases of their own, so each is for whoever comes first."""
+        try:
+            release_jobs.answer(self.settings, self.database, self.owner)
+        except DatabaseAway:
+            pass
+        except Exception as error:  # border: as above
+            log.error("job.failed", name="release", error=f"{type(error).__name__}: {error}")
+
 
 def prune(schedule: Schedule) -> None:
     """Delete what is past its retention, in slices that hold nobody up."""
@@ -74,7 +84,13 @@ def keep_held(schedule: Schedule) -> None:
         log.info("job.done", name="held to vault", moved=moved, removed=removed)
 
 
+def make_keys(schedule: Schedule) -> None:
+    """Make the bypass keys of this month and, in its last week, of the next one, where they are missing."""
+    key_rotation.rotate_due(schedule.settings, schedule.database)
+
+
 TASKS = (
+    Task("key rotation", key_rotation.EVERY_SECONDS, make_keys),
     Task("retention", 3600.0, prune),
     Task("held to vault", 30.0, keep_held),
 )
@@ -94,6 +110,7 @@ async def _serve(settings: Settings) -> None:
     due = {task.name: 0.0 for task in TASKS}
     while not stop.is_set():
         await loop.run_in_executor(None, _look_at_queue, schedule)
+        await loop.run_in_executor(None, schedule.answer_jobs)
         for task in TASKS:
             if loop.time() >= due[task.name]:
                 due[task.name] = loop.time() + task.every_seconds

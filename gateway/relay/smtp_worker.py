@@ -3,7 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from gateway import log
+from gateway.inspection.box.channel import Channel
+from gateway.inspection.box.client import Box
+from gateway.inspection.box.crashes import CrashTable
 from gateway.mail.envelope import ListenerKind
 from gateway.relay import tls
 from gateway.relay.admission import AdmissionTable
@@ -23,22 +28,32 @@ DRAIN_SECONDS = 20.0  # for open transactions, at an orderly end
 DELIVERY_SECONDS = 5.0  # for first attempts under way; then the queue has them
 
 
-def run(settings: Settings, number: int, listeners: Sequence[Bound], admission: AdmissionTable) -> None:
+class Shared(Struct, frozen=True):
+    """What all workers of a host have together. Make it before they are forked."""
+
+    admission: AdmissionTable
+    channel: Channel
+    crashes: CrashTable
+
+
+def run(settings: Settings, number: int, listeners: Sequence[Bound], shared: Shared) -> None:
     """Run worker `number` until SIGTERM."""
-    run_loop(_serve(settings, number, listeners, admission), settings.loop)
+    run_loop(_serve(settings, number, listeners, shared), settings.loop)
 
 
-async def _serve(settings: Settings, number: int, listeners: Sequence[Bound], admission: AdmissionTable) -> None:
+async def _serve(settings: Settings, number: int, listeners: Sequence[Bound], shared: Shared) -> None:
     stop = until_signal(asyncio.get_running_loop())
     runtime = Runtime(settings, f"smtp-{number + 1}", saves_policy=number == 0)
     await runtime.start()
     in_data = DataCount()
+    box = Box(shared.channel, shared.crashes)
+    box.start()
     delivery = make_delivery(runtime, runtime.importer.settle)
     answers = StoreAnswers(runtime.database, SentIds(settings.spool), lambda: runtime.importer.is_away)
     services = Services(
         policy=lambda: runtime.current.policy,
-        intake=Intake(runtime.spool, runtime.importer, delivery, answers, in_data=in_data),
-        admission=admission.column(number),
+        intake=Intake(runtime.spool, runtime.importer, delivery, answers, in_data=in_data, box=box),
+        admission=shared.admission.column(number),
         events=SessionEvents(runtime.importer),
         in_data=in_data,
     )
@@ -50,6 +65,7 @@ async def _serve(settings: Settings, number: int, listeners: Sequence[Bound], ad
     await stop.wait()
     log.info("listener.draining", sessions=len(services.sessions))
     await services.sessions.drain(servers, DRAIN_SECONDS)
+    box.close()
     await delivery.close(DELIVERY_SECONDS)
     await runtime.stop()
 

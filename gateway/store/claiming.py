@@ -205,7 +205,8 @@ def _lease(connection: Connection, rows: Sequence[Any], owner: str, until: datet
 
 def _claims(rows: Iterable[Any]) -> list[Claim]:
     claims = []
-    for (id, group), members in groupby(rows, key=lambda row: (row.message_id, row.group_number)):
+    # A group's recipients that were released one by one have records of their own.
+    for (id, group, *_), members in groupby(sorted(rows, key=_record_of), key=_record_of):
         together = list(members)
         first = together[0]
         claims.append(
@@ -226,6 +227,10 @@ def _claims(rows: Iterable[Any]) -> list[Claim]:
             )
         )
     return claims
+
+
+def _record_of(row: Any) -> tuple[str, int, str, int]:
+    return row.message_id, row.group_number, row.segment, row.segment_offset
 
 
 def renew(db: Database, owner: str, until: datetime) -> int:

@@ -1,7 +1,8 @@
 """Hourly counters: what the dashboard and the reports add up, so that no page has to scan messages.
 
 Names and keys: `messages` DIRECTION:ACTION, `bytes` DIRECTION, `reasons` FILTER:CODE, `sources` entry id,
-`deliveries` STATE, `refused` reason. Written in the transaction of what is counted.
+`deliveries` STATE, `refused` reason, `findings` FILTER:CODE of what had no effect and is counted all the same.
+Written in the transaction of what is counted.
 """
 
 from collections import Counter

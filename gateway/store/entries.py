@@ -206,10 +206,24 @@ def _without_known(connection: Connection, subject: Subject[Entry], rows: list[d
 def end(db: Database, subject: Subject[Entry], id: str, *, by: str, now: datetime, comment: str = "") -> None:
     """End a current entry. Raises NotFound."""
     with db.writing(durable=True) as connection:
-        revision = revisions.next_ledger_revision(connection)
-        before = subject.read(_current_row(connection, subject, id)._mapping)
-        _end_row(connection, subject, id, revision, by=by, now=now)
-        _audit(connection, subject, "end", id, at=now, by=by, before=before, comment=comment)
+        end_in(connection, subject, id, by=by, now=now, comment=comment)
+
+
+def end_in(
+    connection: Connection,
+    subject: Subject[Entry],
+    id: str,
+    *,
+    by: str,
+    now: datetime,
+    comment: str = "",
+    action: str = "end",
+) -> None:
+    """End and audit a current entry in a transaction. Raises NotFound."""
+    revision = revisions.next_ledger_revision(connection)
+    before = subject.read(_current_row(connection, subject, id)._mapping)
+    _end_row(connection, subject, id, revision, by=by, now=now)
+    _audit(connection, subject, action, id, at=now, by=by, before=before, comment=comment)
 
 
 def renew(

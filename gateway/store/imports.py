@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.accepted import Accepted, Location, Settled, State
 from gateway.mail.envelope import Direction
-from gateway.store import conversations, counters, days
+from gateway.store import claims, conversations, counters, days, held
 from gateway.store.database import Database
 from gateway.store.entries import ledger_uses
 from gateway.store.mail_tables import deliveries, held_items, messages
@@ -143,6 +143,7 @@ class _Rows:
         insert_new(connection, held_items, self.held)
         _count(connection, new)
         _note_uses(connection, [item.accepted for item in new])
+        _keep_claims(connection, [item.accepted for item in new if item.accepted.claimed])
         conversations.note(connection, [item.accepted for item in new if _leaves(item)])
         return len(new)
 
@@ -239,7 +240,10 @@ class _Rows:
         why = accepted.held_reason or next((one.reply for one in item.settled if one.state is State.HELD), "")
         at = self.write(accepted.accepted_at)
         sent_as = storable(accepted.sent_message_id)
-        self.held.append((accepted.id, accepted.group, kind, storable(why), "held", at, None, "", None, "", sent_as))
+        objections = held.as_json(accepted.kept.objections if accepted.kept else ())
+        self.held.append(
+            (accepted.id, accepted.group, kind, storable(why), "held", at, None, "", None, "", sent_as, objections)
+        )
 
 
 def _standing(item: ImportItem, result: Settled | None) -> tuple[State, datetime | None, str, datetime | None]:
@@ -325,7 +329,11 @@ def _count(connection: Connection, items: Sequence[ImportItem]) -> None:
             sizes.append(accepted.size)
         for result in item.settled:
             states[hour, result.state] += 1
-    counters.add(connection, _totals(alike, states))
+    counts = _totals(alike, states)
+    for item in items:
+        for reason in item.accepted.counted:  # hardly ever any
+            counts[counters.hour_of(item.accepted.accepted_at), "findings", reason] += 1
+    counters.add(connection, counts)
 
 
 def _totals(
@@ -354,3 +362,8 @@ def _note_uses(connection: Connection, accepted: Sequence[Accepted]) -> None:
             uses[entry] = (at if at > last else last, count + 1)
     rows = [(entry, write(last), count) for entry, (last, count) in sorted(uses.items())]
     upsert(connection, ledger_uses, rows, added=("use_count",), latest=("last_used_at",))
+
+
+def _keep_claims(connection: Connection, accepted: Sequence[Accepted]) -> None:
+    for one in accepted:
+        claims.keep(connection, one.claimed, one.sha256, one.id)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, or_, select
 
 from gateway.policy.ledger import LedgerEntry
-from gateway.store import recipients, relay_sources, revisions, sends_as_us, waivers, whitelist
+from gateway.store import bypass_keys, recipients, relay_sources, revisions, sends_as_us, waivers, whitelist
 from gateway.store.database import Database
 from gateway.store.entries import Listed, Subject, listed
 
@@ -20,6 +20,7 @@ SUBJECTS: tuple[Subject[Any], ...] = (
     relay_sources.SUBJECT,
     recipients.SUBJECT,
     waivers.SUBJECT,
+    bypass_keys.SUBJECT,
 )
 
 

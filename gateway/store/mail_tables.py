@@ -27,7 +27,7 @@ from sqlalchemy import (
 from gateway.accepted import State
 from gateway.mail.address import Address
 from gateway.mail.envelope import Direction
-from gateway.store.metadata import METADATA, UtcDateTime, is_literally, one_of, storable
+from gateway.store.metadata import METADATA, Json, UtcDateTime, is_literally, one_of, storable
 from gateway.verdict import Action
 
 ID_LENGTH = 26  # of a message
@@ -138,6 +138,8 @@ held_items = Table(
     Column("closed_by", Text, nullable=False),
     # The Message-ID as the group leaves when it is released; "" for items that were made later.
     Column("sent_message_id", Text, nullable=False, server_default=text("''")),
+    # All that objected: a list of reason, detail and is_floor; empty for items that no judgement made.
+    Column("objections", Json, nullable=False, server_default=text("'[]'")),
     PrimaryKeyConstraint("message_id", "group_number"),
     one_of("state", HELD_STATES),
     _partial("ix_held_items_held_at", "held_at", where="state = 'held'"),

@@ -13,7 +13,7 @@ from sqlalchemy import Column, ColumnElement, Select, Table, delete, exists, sel
 from gateway.policy.document import Retention
 from gateway.store import held, replay_texts, traces
 from gateway.store.audit import audit_entries
-from gateway.store.claims import claims
+from gateway.store.claims import LAPSES_AFTER, claims
 from gateway.store.conversations import correspondents, sent_messages
 from gateway.store.counters import hourly_counters
 from gateway.store.database import Database
@@ -26,7 +26,6 @@ SLICE_ROWS = 200
 SLICE_SECONDS = 0.02
 COUNTERS_DAYS = 800  # two years of hours, for reports that compare
 JOBS_DAYS = 30
-CLAIMS_HOURS = 1  # A claim of which no message came lapses.
 
 Pause = Callable[[], None]
 
@@ -46,7 +45,7 @@ def prune(db: Database, retention: Retention, now: datetime, pause: Pause = lamb
     def before(days: float) -> datetime:
         return now - timedelta(days=days)
 
-    expired = _expire_held(db, before(retention.held_days), now, pause)
+    expired = expire_held(db, retention, now, pause)
     rows = _prune_messages(db, lowest_id(before(retention.messages_days)), pause)
     for table, column, cutoff in (
         (refused_sessions, refused_sessions.c.started_at, before(retention.refused_sessions_days)),
@@ -57,7 +56,7 @@ def prune(db: Database, retention: Retention, now: datetime, pause: Pause = lamb
         (jobs, jobs.c.finished_at, before(JOBS_DAYS)),
     ):
         rows[table.name] = _prune(db, table, column < cutoff, pause)
-    is_lapsed = (claims.c.message_id == "") & (claims.c.claimed_at < now - timedelta(hours=CLAIMS_HOURS))
+    is_lapsed = (claims.c.message_id == "") & (claims.c.claimed_at < now - LAPSES_AFTER)
     rows[claims.name] = _prune(db, claims, is_lapsed, pause)
     return Pruned(
         rows=rows,
@@ -67,9 +66,11 @@ def prune(db: Database, retention: Retention, now: datetime, pause: Pause = lamb
     )
 
 
-def _expire_held(db: Database, before: datetime, now: datetime, pause: Pause) -> int:
+def expire_held(db: Database, retention: Retention, now: datetime, pause: Pause = lambda: time.sleep(0.01)) -> int:
+    """Give up what has been held for longer than its kind is kept; return how many items."""
     count = 0
-    while expired := held.expire(db, before=before, now=now):
+    by_kind = {kind: now - timedelta(days=days) for kind, days in retention.held_days_by_kind.items()}
+    while expired := held.expire(db, before=now - timedelta(days=retention.held_days), now=now, by_kind=by_kind):
         count += expired
         pause()
     return count

@@ -200,7 +200,7 @@ def redirect(
 
     The old recipient's row stays, deleted and saying so; what has been redirected there before is not delivered twice.
     `places` are the new records of groups (id, number) whose bytes were in the vault; without one, where one is needed,
-    raises Conflict. `held_mail.redirect` looks after that.
+    raises Conflict. `held_mail.redirect` looks after that. What a judgement holds is not redirected: raises NotAllowed.
     """
     if to.is_null:
         raise Malformed("there is no address to redirect to")
@@ -212,6 +212,8 @@ def redirect(
             ).one_or_none()
             if row is None or key.recipient == to:
                 continue
+            if row.state == State.HELD:
+                held.require_on_its_way(connection, key.message_id, key.group)
             new = {
                 **row._mapping,
                 **_place(row, places.get((key.message_id, key.group))),
@@ -264,7 +266,7 @@ def _order(
             statement = update(deliveries).where(*BY_KEY, applies).values(**values)
             part = [key for key in keys[at : at + SLICE_ROWS] if connection.execute(statement, key.bound).rowcount]
             if action == "hold":
-                held.hold(connection, [(key.message_id, key.group) for key in part], "operator", reason, now)
+                held.hold(connection, part, "operator", reason, now)
             if action == "delete":
                 held.close_empty(connection, [(key.message_id, key.group) for key in part], "deleted", by=by, now=now)
             _audit(connection, part, action, by=by, now=now, reason=reason)

@@ -10,13 +10,25 @@ from typing import NamedTuple, Protocol
 
 from gateway.inspection.facts import Facts, FieldFact
 from gateway.inspection.marker import NAME, passes, sign
+from gateway.inspection.words import decode_words
 from gateway.mail.address import Address
 from gateway.mail.authres import AuthResult, authentication_results
+from gateway.mail.encoded_words import encoded
 from gateway.mail.envelope import Direction
 from gateway.mail.fields import fold
 from gateway.mail.splice import Pieces, splice
 from gateway.transforms.trust import claims
-from gateway.verdict import AddField, Case, Change, RemoveFields, ReplaceField, Transform, Verdict
+from gateway.verdict import (
+    AddField,
+    Case,
+    Change,
+    PrefixSubject,
+    RemoveFields,
+    ReplaceField,
+    SetField,
+    Transform,
+    Verdict,
+)
 
 MARKER = NAME.lower()
 # What begins with a continuation line would continue the last field that we put on top: it becomes a field by itself.
@@ -52,8 +64,8 @@ class _Edits:
     def __init__(self) -> None:
         self.fates: dict[tuple[int, int], bytes] = {}  # by span; empty bytes cut it
         self.told: dict[tuple[int, int], tuple[str | None, str | None]] = {}
-        self.added: list[bytes] = []
-        self.told_added: list[tuple[None, str]] = []
+        self.values: dict[tuple[int, int], str] = {}  # those put in place
+        self.added: list[tuple[str, str]] = []
         self.message_id = ""
 
     def cut(self, start: int, end: int, line: str | None) -> None:
@@ -67,13 +79,39 @@ class _Edits:
     def put(self, field: FieldFact, value: str) -> None:
         span = field.start, field.end
         self.fates[span] = fold(field.name, value)
+        self.values[span] = value
         self.told[span] = (f"{field.name}: {field.value}"[:MAX_LINE], f"{field.name}: {value}"[:MAX_LINE])
         if field.name.lower() == "message-id":
             self.message_id = value
 
     def add(self, name: str, value: str) -> None:
-        self.added.append(fold(name, value))
-        self.told_added.append((None, f"{name}: {value}"[:MAX_LINE]))
+        self.added.append((name, value))
+
+    def set(self, facts: Facts, name: str, value: str) -> None:
+        """Put a value into the first field of the name that is still there, and cut the others."""
+        standing = self._standing(facts, name)
+        for field in standing[1:]:
+            self.cut(field.start, field.end, f"{field.name}: {field.value}")
+        if standing:
+            self.put(standing[0], value)
+        key = name.lower()
+        places = [place for place, (added, _) in enumerate(self.added) if added.lower() == key]
+        for place in reversed(places if standing else places[1:]):
+            del self.added[place]
+        if places and not standing:
+            self.added[places[0]] = (name, value)
+        elif not standing:
+            self.add(name, value)
+
+    def value(self, facts: Facts, name: str) -> str:
+        """Return what the first field of the name says by now, "" without one."""
+        for field in self._standing(facts, name):
+            return self.values.get((field.start, field.end), field.value)
+        return next((value for added, value in self.added if added.lower() == name.lower()), "")
+
+    def _standing(self, facts: Facts, name: str) -> list[FieldFact]:
+        key = name.lower()
+        return [field for field in facts.fields if field.key == key and not _is_cut(field, self)]
 
 
 def apply(
@@ -109,7 +147,7 @@ def apply(
         prepend.append(_marker(facts, edits, policy.hop_key))
     pieces = splice(
         raw,
-        prepend=b"".join([*prepend, *edits.added]),
+        prepend=b"".join([*prepend, *[fold(name, value) for name, value in edits.added]]),
         remove=[span for span, new in edits.fates.items() if not new],
         replace=[(*span, new) for span, new in edits.fates.items() if new],
     )
@@ -131,6 +169,24 @@ def _transform(facts: Facts, transforms: Sequence[Transform], edits: _Edits) -> 
             edits.put(facts.fields[transform.index], transform.value)
         elif isinstance(transform, AddField):
             edits.add(transform.name, transform.value)
+        elif isinstance(transform, SetField):
+            edits.set(facts, transform.name, transform.value)
+        elif isinstance(transform, PrefixSubject):
+            _prefix_subject(facts, transform.text, edits)
+
+
+def _prefix_subject(facts: Facts, text: str, edits: _Edits) -> None:
+    subject = edits.value(facts, "subject")
+    if text in decode_words(subject):
+        return
+    if not subject:
+        edits.set(facts, "Subject", encoded(text))
+    elif text.isascii():
+        edits.set(facts, "Subject", f"{text} {subject}")
+    else:
+        # RFC 2047 section 6.2: the blank between two encoded words is not shown, so it goes into the first.
+        is_encoded = subject.startswith("=?")
+        edits.set(facts, "Subject", f"{encoded(f'{text} ' if is_encoded else text)} {subject}")
 
 
 @lru_cache(maxsize=16)
@@ -149,7 +205,8 @@ def _marker(facts: Facts, edits: _Edits, key: bytes) -> bytes:
 
 
 def _changes(edits: _Edits, recipients: tuple[Address, ...]) -> tuple[Change, ...]:
-    told: list[tuple[str | None, str | None]] = [*edits.told.values(), *edits.told_added]
+    added = [(None, f"{name}: {value}"[:MAX_LINE]) for name, value in edits.added]
+    told: list[tuple[str | None, str | None]] = [*edits.told.values(), *added]
     if len(told) > MAX_CHANGES:
         more = len(told) - MAX_CHANGES
         told = [*told[:MAX_CHANGES], (f"({more} more lines)", f"({more} more lines)")]

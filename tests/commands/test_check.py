@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from gateway import metrics
+from gateway.inspection.box import sandbox
 from gateway.settings import Settings
 from gateway.store.database import Database
 from tests.commands.conftest import Run
@@ -25,7 +26,7 @@ def alive(settings: Settings, database: Database) -> None:
 
 def test_when_all_is_well_the_status_is_0(run: Run, ask: Ask, alive: None) -> None:
     lines = run("check").stdout.splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8
     assert all(line.startswith("ok ") for line in lines)
     assert ask("check")["ok"] is True
 
@@ -41,3 +42,9 @@ def test_what_fails_stands_first_with_what_to_do(run: Run, ask: Ask, settings: S
 def test_a_database_that_goes_away_is_a_failing_check(run: Run, monkeypatch: pytest.MonkeyPatch, alive: None) -> None:
     monkeypatch.setenv("GATEPOST_DATABASE_URL", "postgresql+psycopg://127.0.0.1:1/gatepost")
     assert "FAILING  database    cannot be used: " in run("check", status=1).stdout
+
+
+def test_the_layers_that_hold_hostile_files_are_named(run: Run, monkeypatch: pytest.MonkeyPatch, alive: None) -> None:
+    assert "ok       box         held by limits, no new privileges" in run("check").stdout
+    monkeypatch.setattr(sandbox, "layers", lambda: ("limits",))
+    assert "FAILING  box         held by limits; not here: no new privileges" in run("check", status=1).stdout

@@ -26,7 +26,7 @@ COMMANDS = [
     ["explain", "AAAA-AAAA"],
     ["queue", "list"],
     ["queue", "summary"],
-    ["queue", "held"],
+    ["quarantine", "list"],
     ["whitelist", "list"],
     ["relay", "list"],
     ["recipients", "list"],

@@ -123,3 +123,43 @@ def test_observe_mode_goes_on_and_off(run: Run, ask: Ask, database: Database) ->
 def test_before_any_policy_it_says_so(run: Run, settings: object) -> None:
     assert "no policy was published yet" in run("policy", "export", status=1).stderr
     assert run("policy", "list").stdout == "Nothing was published yet.\n"
+
+
+RULES = [
+    {
+        "number": 12,
+        "section": "deny",
+        "mode": "enforce",
+        "when": {"all": [{"field": "subject", "op": "contains", "value": "lottery"}]},
+        "actions": [{"do": "reject", "category": "business"}],
+        "examples": [{"expect": "match", "message": "Subject: Lottery\n\nWin.\n"}, {"expect": "no_match"}],
+    }
+]
+
+
+def test_rules_go_out_and_come_back_as_yaml(run: Run, database: Database) -> None:
+    run("policy", "import", write({**GOOD, "rules": RULES}))
+    exported = run("policy", "export").stdout
+    assert yaml.safe_load(exported)["rules"][0]["when"] == RULES[0]["when"]
+    Path("again.yaml").write_text(exported)
+    run("policy", "import", "again.yaml")
+    assert policies.load(database, 3)[1] == policies.load(database, 2)[1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (
+            {"examples": [{"expect": "match"}]},
+            "rules.0.examples.0: example of rule 12 should be match, and is no_match",
+        ),
+        ({"when": {"all": [{"field": "size", "op": "greater", "value": "x"}]}}, "rules.0.when.all.0.value: "),
+        ({"actions": [{"do": "redirect"}]}, "rules.0.actions.0.do: no such action"),
+    ],
+)
+def test_a_rule_that_is_wrong_is_not_published(
+    run: Run, database: Database, changed: dict[str, Any], says: str
+) -> None:
+    done = run("policy", "publish", write({**GOOD, "rules": [{**RULES[0], **changed}]}), status=1)
+    assert says in done.stderr
+    assert policies.load(database)[0] == 1

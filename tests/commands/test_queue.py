@@ -9,16 +9,11 @@ import pytest
 from gateway.accepted import State
 from gateway.mail.envelope import Direction
 from gateway.mail.reference import reference
-from gateway.masterkey import load_master_key
-from gateway.relay.held_mail import pack
-from gateway.settings import Settings
-from gateway.store import audit, held, messages
+from gateway.store import audit, messages
 from gateway.store.database import Database
-from gateway.vault import Vault
 from tests import make
 from tests.commands.conftest import Run
 from tests.judged import keep
-from tests.store.make import accepted, item, store
 
 Ask = Callable[..., Any]
 
@@ -95,7 +90,6 @@ def test_a_delivery_goes_to_another_address(run: Run, database: Database) -> Non
         (["delete", "7KQ2-M9PX", *WHY], 1, "not in the queue: 7KQ2-M9PX"),
         (["delete", "no-ref", *WHY], 1, "a reference has eight letters and digits"),
         (["redirect", "--all", "--to", "carl", *WHY], 1, "carl: "),
-        (["release", "7KQ2-M9PX", *WHY], 1, "not held: 7KQ2-M9PX"),
         (["list", "--limit", "0"], 2, "Invalid value for '--limit'"),
     ],
 )
@@ -105,45 +99,3 @@ def test_wrong_input_is_named_and_changes_nothing(
     id = waiting(database)
     assert says in run("queue", *arguments, status=status).stderr
     assert states(database, id) == {"ann@partner.example": State.QUEUED}
-
-
-# -- held
-
-
-def test_held_mail_is_listed_and_released(run: Run, ask: Ask, database: Database) -> None:
-    id = waiting(database, state=State.HELD, reply="550 5.1.1 No such user", due_at=None)
-    assert "550 5.1.1 No such user" in run("queue", "held").stdout
-    assert [row["kind"] for row in ask("queue", "held", "--kind", "undeliverable")] == ["undeliverable"]
-    assert run("queue", "release", reference(id), *WHY).stdout == "1 delivery is released.\n"
-    assert states(database, id) == {"ann@partner.example": State.QUEUED}
-    assert run("queue", "held").stdout == "Nothing is held.\n"
-
-
-def test_mail_in_the_vault_is_released(run: Run, database: Database, settings: Settings) -> None:
-    one = accepted(held="business_only", held_reason="business_only:unknown-sender")
-    store(database, item(one))
-    vault = Vault(settings.vault, load_master_key(settings.master_key))
-    name = vault.put("held", f"0-{one.id}", pack(one, b"Subject: x\r\n\r\n"))
-    held.set_vault_name(database, one.id, 0, name)
-    assert run("queue", "release", reference(one.id), *WHY).stdout == "1 delivery is released.\n"
-    assert states(database, one.id) == {"ada@corp.example": State.QUEUED}
-    assert len(list(settings.spool.glob("*/*.seg"))) == 1
-
-
-def test_mail_that_the_vault_has_lost_is_not_released(run: Run, database: Database) -> None:
-    one = accepted(held="business_only")
-    store(database, item(one))
-    held.set_vault_name(database, one.id, 0, "held/aa/0-LOST00")
-    assert "the vault has no held/aa/0-LOST00" in run("queue", "release", reference(one.id), *WHY, status=1).stderr
-    assert states(database, one.id) == {"ada@corp.example": State.HELD}
-
-
-def test_a_full_disk_is_told(run: Run, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings.spool.parent.mkdir(exist_ok=True)
-    settings.spool.touch()  # where a folder should be
-    one = accepted(held="business_only")
-    store(database, item(one))
-    vault = Vault(settings.vault, load_master_key(settings.master_key))
-    held.set_vault_name(database, one.id, 0, vault.put("held", f"0-{one.id}", pack(one, b"x")))
-    result = run("queue", "release", reference(one.id), *WHY, status=1)
-    assert result.stderr.startswith("gatepost: the spool cannot be written: ")

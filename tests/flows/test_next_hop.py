@@ -139,12 +139,12 @@ def test_undeliverable_outside_mail_is_held_and_nobody_outside_is_told(
     before = len(outside.messages)
     answer = gateway.receive(make.message(), "gone@corp.example", ip="203.0.113.80", mail_from="ann@forged.example")
     gateway.settled(answer.ref, gone=HELD)
-    shown = gateway.ask("queue", "held", "--kind", "undeliverable")
+    shown = gateway.ask("quarantine", "list", "--kind", "undeliverable")
     (item,) = [one for one in shown if one["ref"] == answer.ref.replace("-", "")]
     assert item["reason"].endswith("550 5.1.1 Gone")
     assert arrivals(inside, answer.ref) == []
     # Released, it is delivered as it was accepted, once, and is not held any more.
-    gateway.command("queue", "release", answer.ref, "--reason", "the mailbox is back")
+    gateway.command("quarantine", "release", answer.ref, "--reason", "the mailbox is back")
     taken = arrival(inside, answer.ref)
     assert taken.recipients == ["gone@corp.example"]
     assert taken.raw.endswith(make.message())

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.inspection.words import codec_of, decode_words
+from gateway.inspection.words import codec_of, decode_words, encode_words
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,22 @@ def test_a_long_subject_of_encoded_words_is_decoded_in_bounds() -> None:
 def test_whatever_stands_there_gives_text_that_can_be_stored(pieces: list[str]) -> None:
     text = decode_words("".join(pieces))
     assert text.encode().decode() == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain",
+        "",
+        "gr\u00fcn",
+        "\u7f8e" * 200,
+        "x" * 200 + "\u00e9",
+        "=?utf-8?q?not_decoded?=",
+        "\U0001f600" * 30 + " end",
+    ],
+)
+def test_encoded_words_are_short_whole_and_read_back(text: str) -> None:
+    written = encode_words(text)
+    assert written.isascii()
+    assert all(len(word) <= 75 for word in written.split(" ") if "=?" in word)
+    assert decode_words(written) == text

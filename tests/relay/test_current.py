@@ -10,7 +10,8 @@ from sqlalchemy import text
 
 from gateway.policy.document import Document
 from gateway.relay.current import CurrentPolicy, NoPolicy
-from gateway.store import policies, whitelist
+from gateway.store import bypass_keys, policies, whitelist
+from gateway.store.bypass_keys import KeySecrets
 from gateway.store.database import Database
 from tests import make
 from tests.relay.conftest import Logged, Place
@@ -72,6 +73,28 @@ async def test_a_ledger_entry_comes_and_goes_without_a_new_compilation(place: Pl
     assert policy.policy.ledger.whitelisted(author, author, NOW) == ()
     assert policy.policy.document is document
     assert len(logged("policy.loaded")) == 1
+
+
+async def test_a_bypass_key_comes_as_its_hash_and_the_copy_on_disk_has_no_more(place: Place) -> None:
+    publish(place, key_classes={"files": {"opens": ["business"]}})
+    policy = current(place, saves=True, match_key=make.MATCH_KEY)
+    policy.start()
+    sealing = KeySecrets(b"\x01" * 32)
+    made = bypass_keys.add(place.database, sealing, make.bypass_key(id=""), by="ann", now=NOW, clear=make.KEY)
+    await look(policy)
+    assert policy.policy.ledger.key(made.entry.digest) == made.entry
+    current(place, saves=True).start()
+    copy = (place.data_dir / "policy-last-good.json").read_text()
+    assert made.entry.digest in copy
+    assert make.KEY not in copy.upper()
+    place.lose_database()
+    other = current(place)
+    other.start()
+    assert other.policy.ledger.key(made.entry.digest) == made.entry
+    place.bring_database_back()
+    bypass_keys.revoke(place.database, made.entry.id, by="ann", now=NOW)
+    await look(policy)
+    assert policy.policy.ledger.key(made.entry.digest) is None
 
 
 async def test_a_message_keeps_the_policy_that_it_began_with(place: Place) -> None:

@@ -9,10 +9,11 @@ import pytest
 from gateway.accepted import Accepted, Location, State
 from gateway.mail.address import Address
 from gateway.mail.envelope import Direction
-from gateway.mail.errors import Malformed, NotFound
+from gateway.mail.errors import Conflict, Malformed, NotFound
 from gateway.masterkey import create_master_key, load_master_key
 from gateway.relay.answers import StoreAnswers
-from gateway.relay.held_mail import VAULT_KIND, clear_vault, move_to_vault, pack, redirect, release_item, unpack
+from gateway.relay.held_mail import VAULT_KIND, clear_vault, move_to_vault, pack, redirect, unpack
+from gateway.relay.release import Releases
 from gateway.relay.schedule_worker import Schedule, keep_held
 from gateway.relay.segments import SegmentKeeper
 from gateway.settings import Settings
@@ -39,7 +40,8 @@ def vault(settings: Settings) -> Vault:
 
 
 async def hold(place: Place, *to: object, **changes: object) -> tuple[Accepted, Location]:
-    one, location = await place.accept(*to, held="business_only", held_reason="business_only:unknown-sender", **changes)
+    usual = {"held": "business_only", "held_reason": "business_only:unknown-sender"}
+    one, location = await place.accept(*to, **{**usual, **changes})
     await place.importer._import_once()
     return one, location
 
@@ -106,7 +108,8 @@ async def test_a_record_that_cannot_be_read_holds_up_no_other(
 
 def release(place: Place, settings: Settings) -> int:
     [item] = held.list_items(place.database)
-    return release_item(settings, place.database, item, by="ann", reason="expected")
+    with Releases(settings, place.database) as releases:
+        return len(releases.release(item, by="ann", reason="expected").released)
 
 
 def vault_files(settings: Settings) -> int:
@@ -192,7 +195,7 @@ async def test_what_is_held_again_before_its_object_went_keeps_or_loses_it_by_na
 
 async def test_what_is_still_in_the_spool_is_released_from_there(place: Place, settings: Settings) -> None:
     one, location = await hold(place, ADA, BOB)
-    assert release(place, settings) == 2
+    assert await asyncio.to_thread(release, place, settings) == 2
     assert place.states(one) == [State.QUEUED, State.QUEUED]
     assert queue.waiting_locations(place.database, location.segment) == [location]
     assert held.list_items(place.database) == []
@@ -225,7 +228,7 @@ async def test_what_is_in_the_vault_comes_back_to_the_spool_and_can_be_taken_ove
 async def test_what_is_redirected_has_its_bytes_and_what_waits_on_keeps_them(
     place: Place, settings: Settings, vault: Vault, is_in_vault: bool
 ) -> None:
-    one, _ = await hold(place, ADA, BOB)
+    one, _ = await hold(place, ADA, BOB, held="undeliverable")
     if is_in_vault:
         move_to_vault(settings, place.database, vault)
 
@@ -304,8 +307,8 @@ async def test_what_was_released_meanwhile_is_not_released_again(
     [item] = held.list_items(place.database)
     assert await asyncio.to_thread(release, place, settings) == 1
     assert vault.put(VAULT_KIND, f"0-{one.id}", pack(one, RAW)) == item.vault_name  # as if he had read it just before
-    with pytest.raises(NotFound):
-        await asyncio.to_thread(release_item, settings, place.database, item, by="ben", reason="expected, too")
+    with Releases(settings, place.database) as releases, pytest.raises(Conflict, match="released by ann"):
+        await asyncio.to_thread(releases.release, item, by="ben", reason="expected, too")
     keeper = SegmentKeeper(place.spool, place.database, place.importer, root=place.root, adopts=True)
     keeper.adopt_dead()
     assert len(messages.outcomes(place.database, one.id)) == 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.inspection.inspect import NoBox
 from gateway.mail import reply as replies
 from gateway.relay.intake import Intake
 from gateway.relay.services import DataCount
@@ -44,7 +45,7 @@ def test_a_full_disk_turns_mail_away_and_is_told_once(
 ) -> None:
     spool = Spool(place.root, new_owner("room"), min_free=64 * MIB)
     nothing = Nothing()
-    intake = Intake(spool, place.importer, nothing, nothing, in_data=DataCount())
+    intake = Intake(spool, place.importer, nothing, nothing, in_data=DataCount(), box=NoBox())
     disk(100 * MIB)
     assert intake.has_room() is None
     assert intake.has_room(50 * MIB) is replies.STORAGE_FULL  # the message would eat into what stays free
@@ -62,7 +63,7 @@ def test_a_full_disk_turns_mail_away_and_is_told_once(
 
 async def test_too_much_that_the_database_does_not_know_turns_mail_away(place: Place) -> None:
     nothing = Nothing()
-    intake = Intake(place.spool, place.importer, nothing, nothing, in_data=DataCount())
+    intake = Intake(place.spool, place.importer, nothing, nothing, in_data=DataCount(), box=NoBox())
     place.importer._max_unimported = 1
     await place.accept()
     assert intake.has_room() is replies.BACKLOG_FULL

@@ -74,7 +74,8 @@ def test_a_held_delivery_is_not_tried_until_it_is_released(database: Database) -
     assert queue.hold(database, keys[:1], by="ada", now=NOW, reason="looks odd") == 1
     (waiting,) = held.list_items(database)
     assert (waiting.kind, waiting.reason, waiting.recipients) == ("operator", "looks odd", (ADA,))
-    held.release(database, keys[0].message_id, 0, by="bob", now=NOW, reason="it is fine")
+    leaving = [held.Leaving(waiting.recipients, location())]
+    held.release(database, keys[0].message_id, 0, by="bob", now=NOW, reason="it is fine", leaving=leaving)
     assert states(database, keys[0].message_id)["ada@corp.example"] == State.QUEUED
     assert held.list_items(database) == []
 

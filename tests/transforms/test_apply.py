@@ -9,7 +9,17 @@ from gateway.inspection.scan import scan
 from gateway.mail.authres import AuthResult
 from gateway.mail.envelope import Direction
 from gateway.transforms.apply import MAX_CHANGES, Applied, apply
-from gateway.verdict import Action, AddField, Case, RemoveFields, ReplaceField, Transform, Verdict
+from gateway.verdict import (
+    Action,
+    AddField,
+    Case,
+    PrefixSubject,
+    RemoveFields,
+    ReplaceField,
+    SetField,
+    Transform,
+    Verdict,
+)
 from tests import make
 
 RECEIVED = b"Received: from mail.partner.example by mx.corp.example; date\r\n"
@@ -162,3 +172,50 @@ def test_a_continuation_at_the_beginning_that_is_removed_leaves_the_next_field_w
     found = applied(RemoveFields((0,)), raw=b" at app5.corp.local\r\n" + RAW)
     assert b"".join(found.pieces).endswith(f"{MARKER}\r\n".encode() + RAW)
     assert told(found) == [("at app5.corp.local", None)]
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ((), ["X-One: new", "X-Two: 2"]),
+        ((RemoveFields((ONE,)),), ["X-Two: 2", "X-One: new"]),
+        ((ReplaceField(THREE, "third"),), ["X-One: new", "X-Two: 2"]),
+    ],
+)
+def test_a_field_that_is_set_stands_once(before: tuple[Transform, ...], expected: list[str]) -> None:
+    found = applied(*before, SetField("x-one", "new"))
+    assert [line for line in lines(found) if line.lower().startswith(("x-one", "x-two"))] == expected
+
+
+def test_a_field_that_is_not_there_is_added_when_it_is_set_and_replaces_what_was_added_before() -> None:
+    found = applied(AddField("X-New", "1"), AddField("X-New", "2"), SetField("X-New", "3"))
+    assert lines(found)[: len(TRACE) + 1] == [*TRACE, "X-New: 3"]
+    assert told(found) == [(None, "X-New: 3")]
+
+
+@pytest.mark.parametrize(
+    ("subject", "prefix", "expected"),
+    [
+        ("Hello", "[EXT]", "[EXT] Hello"),
+        ("Re: [EXT] Hello", "[EXT]", "Re: [EXT] Hello"),
+        ("=?utf-8?Q?J=C3=B6?=", "[EXT]", "[EXT] =?utf-8?Q?J=C3=B6?="),
+        ("Hello", "Außen", "=?utf-8?B?QXXDn2Vu?= Hello"),
+        # RFC 2047 section 6.2: a blank between encoded words is not shown.
+        ("=?utf-8?Q?J=C3=B6?=", "Außen", "=?utf-8?B?QXXDn2VuIA==?= =?utf-8?Q?J=C3=B6?="),
+        ("=?utf-8?Q?[EXT]_J=C3=B6?=", "[EXT]", "=?utf-8?Q?[EXT]_J=C3=B6?="),
+    ],
+)
+def test_words_before_the_subject(subject: str, prefix: str, expected: str) -> None:
+    found = applied(PrefixSubject(prefix), raw=make.message(subject=subject))
+    assert [line for line in lines(found) if line.startswith("Subject:")] == [f"Subject: {expected}"]
+
+
+def test_words_before_no_subject_are_the_subject() -> None:
+    found = applied(PrefixSubject("[EXT]"), raw=make.message(without=["subject"]))
+    assert [line for line in lines(found) if line.startswith("Subject:")] == ["Subject: [EXT]"]
+
+
+def test_changes_of_the_subject_add_up_in_their_order() -> None:
+    found = applied(SetField("Subject", "Other"), PrefixSubject("[A]"), PrefixSubject("[B]"))
+    assert "Subject: [B] [A] Other" in lines(found)
+    assert told(found) == [("Subject: Hello", "Subject: [B] [A] Other")]

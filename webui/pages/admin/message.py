@@ -11,7 +11,7 @@ from gateway.mail.errors import NotFound
 from gateway.store import ledger, messages, policies, traces
 from gateway.store.database import Database
 from gateway.store.messages import MessageRow
-from gateway.verdict import Change, Finding, SentMessageQuestion, Trace, Unknown
+from gateway.verdict import Change, Finding, KeyUseQuestion, SentMessageQuestion, Trace, Unknown
 from webui.pages.admin.messages import PAGE
 from webui.render import error_page, page
 
@@ -107,6 +107,8 @@ def unknown_of(trace: Trace) -> list[tuple[str, str]]:
 def _asked(question: object) -> str:
     if isinstance(question, SentMessageQuestion):
         return f"Did we send {', '.join(question.message_ids)}?"
+    if isinstance(question, KeyUseQuestion):
+        return f"Has the bypass key {question.entry} uses left?"
     return str(question)
 
 
