@@ -18,6 +18,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+from gateway.inspection import second_opinion
 from gateway.inspection.box import child, sandbox
 from gateway.inspection.box.channel import STARTED, Channel
 from gateway.inspection.formats import openers
@@ -50,6 +51,7 @@ def prepare() -> None:
         with suppress(ImportError):  # those of other systems: mbcs, oem
             importlib.import_module(f"encodings.{module.name}")
     # What is set up at its first use is set up now, for all children.
+    second_opinion.warm_up()
     errand = Errand((Task("1", 0, 1),))
     Walk(errand).run(b"\n", errand.tasks)
 
