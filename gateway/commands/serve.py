@@ -135,7 +135,8 @@ def smtp_roles(settings: Settings, listeners: Sequence[Bound]) -> list[Role]:
         Role(f"smtp-{number + 1}", functools.partial(smtp_worker.run, settings, number, listeners, shared))
         for number in range(settings.workers)
     ]
-    return [Role("box", functools.partial(zygote.become, channel)), *workers]
+    # Where nothing asks for a look into messages the box costs no memory: it begins with the first request.
+    return [Role("box", functools.partial(zygote.become, channel), channel.zygote_end), *workers]
 
 
 def _greet(settings: Settings, bound: Sequence[Bound]) -> None:

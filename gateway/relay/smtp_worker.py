@@ -47,7 +47,8 @@ async def _serve(settings: Settings, number: int, listeners: Sequence[Bound], sh
     await runtime.start()
     in_data = DataCount()
     box = Box(shared.channel, shared.crashes)
-    box.start()
+    if runtime.current.policy.inspects:
+        box.start()
     delivery = make_delivery(runtime, runtime.importer.settle)
     answers = StoreAnswers(runtime.database, SentIds(settings.spool), lambda: runtime.importer.is_away)
     services = Services(
