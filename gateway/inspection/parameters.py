@@ -93,8 +93,8 @@ def _kinds(text: str) -> tuple[str, ...]:
         slash = _TYPE_ANYWHERE.search(head)
         if slash is not None:
             found[f"{slash[1]}/{slash[2]}"] = None
-        elif head and len(head) < 100:
-            found[head.split()[0]] = None
+        elif len(head) < 100 and (words := head.split()):  # none: blanks that only Unicode knows
+            found[words[0]] = None
     late = _TYPE_ANYWHERE.search(bare.lower())
     if not any("/" in kind for kind in found) and late is not None:
         found[f"{late[1]}/{late[2]}"] = None

@@ -140,3 +140,9 @@ def test_a_field_may_be_folded_at_any_blank() -> None:
     found = find_header(raw, 0, len(raw))
     header = read_header(found.fields)
     assert (header.kinds, header.names) == (("text/plain",), ("a.exe",))
+
+
+@pytest.mark.parametrize("blank", ["\x0b", "\x0c", "\x1c", "\x85", "\xa0", "\u2003", "\u3000", "\xa0;name=a.exe"])
+def test_blanks_that_are_none_in_mail_are_no_type_and_stop_nothing(blank: str) -> None:
+    value = read_value(blank)
+    assert (value.kinds, value.is_odd) == ((), True)
